@@ -1,0 +1,323 @@
+//! The configuration file: TOML, every key optional, every unknown key an error. What a file does not say is left to
+//! the built-in default; what it says, the environment and the flags override.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
+use super::error::ConfigError;
+use super::properties::Properties;
+use super::unknown_keys;
+use super::values::{ByteSize, HttpAddress, Span, UtcTime};
+
+/// Everything that a configuration file can say. The keys are the flags' names.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// Kafka bootstrap servers, `host:port,…`; default `localhost:9092`.
+    pub brokers: Option<String>,
+    /// Bootstrap servers of the cluster that output goes to; default: the input's cluster.
+    pub output_brokers: Option<String>,
+    /// Topic that logins are read from; default `user-login`.
+    pub input_topic: Option<String>,
+    /// Topic that enriched logins go to; default `processed-user-login`.
+    pub output_topic: Option<String>,
+    /// Topic that rejected records go to; default `user-login-dead-letters`.
+    pub dead_letter_topic: Option<String>,
+    /// Topic that insights go to; default `login-insights`.
+    pub insights_topic: Option<String>,
+    /// Whether missing topics are created; default `false`.
+    pub create_topics: Option<bool>,
+    /// Partitions of a topic that is created; default 4.
+    pub partitions: Option<i32>,
+    /// Replicas of a topic that is created; default: what the broker says.
+    pub replication_factor: Option<i16>,
+    /// Where the tables are: a directory, `file://…` or `s3://bucket/prefix`; default `./lake`.
+    pub lake: Option<String>,
+    /// `text` or `json`; default: text on a terminal, JSON otherwise.
+    pub log_format: Option<LogFormat>,
+    /// Whether HTTP may listen beyond loopback; default `false`.
+    pub http_allow_remote: Option<bool>,
+    /// CSV file of regions and divisions; default: the built-in table of US states.
+    pub regions: Option<PathBuf>,
+    /// Earliest event time that is accepted, a date; default 2015-01-01.
+    pub earliest: Option<UtcTime>,
+    /// How far an event time may be ahead of its record's Kafka timestamp, a duration; default `24h`.
+    pub max_ahead: Option<Span>,
+    /// librdkafka properties of the input's cluster.
+    pub kafka: Properties,
+    /// librdkafka properties of the output's cluster.
+    pub output_kafka: Properties,
+    /// `realtime run`.
+    pub realtime: RealtimeSection,
+    /// `olap ingest`.
+    pub ingest: IngestSection,
+    /// `olap maintain`, `compact`, `vacuum`.
+    pub maintain: MaintainSection,
+    /// `olap query`, `shell`, `serve`.
+    pub query: QuerySection,
+    /// What happens to personal fields.
+    pub privacy: PrivacySection,
+}
+
+/// `[realtime]`: the speed path.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct RealtimeSection {
+    /// `exactly-once` or `at-least-once`; default `exactly-once`.
+    pub guarantee: Option<Guarantee>,
+    /// Consumer group; default `loginlake-realtime`.
+    pub group_id: Option<String>,
+    /// Address of health, metrics and dashboard, or `none`; default `127.0.0.1:8080`.
+    pub http: Option<HttpAddress>,
+    /// Threads that decode and enrich; default: chosen by the service.
+    pub workers: Option<u16>,
+    /// Drop filters, such as `locale = "RU"`; default: none.
+    pub filters: Option<Vec<String>>,
+    /// Most records per second; default: unlimited.
+    pub max_rate: Option<u64>,
+    /// How often insights are written, a duration; default: chosen by the service.
+    pub insights_every: Option<Span>,
+    /// Directory that insights are written to as well; default: none.
+    pub insights_dir: Option<PathBuf>,
+    /// Stable, unique name of this instance's transactions; default: chosen by the service.
+    pub transactional_id: Option<String>,
+    /// Longest a transaction stays open before it is committed, a duration; default: chosen by the service.
+    pub transaction_max_age: Option<Span>,
+    /// Most records of one transaction; default: chosen by the service.
+    pub transaction_max_records: Option<u64>,
+    /// After how long the broker aborts an abandoned transaction, a duration; default: chosen by the service.
+    pub transaction_timeout: Option<Span>,
+}
+
+/// `[ingest]`: the batch path.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct IngestSection {
+    /// Consumer group, for lag tools only; default `loginlake-olap`.
+    pub group_id: Option<String>,
+    /// Address of health and metrics, or `none`; default `127.0.0.1:8081`.
+    pub http: Option<HttpAddress>,
+    /// Longest that a record waits for its commit, a duration; default: as measured best.
+    pub max_batch_age: Option<Span>,
+    /// Most rows of one commit; default: as measured best.
+    pub max_batch_rows: Option<u64>,
+    /// Most buffered bytes of one commit; default: as measured best.
+    pub max_batch_bytes: Option<ByteSize>,
+    /// Bytes of all buffers together; over it the largest is flushed; default: as measured best.
+    pub memory_budget: Option<ByteSize>,
+    /// How old the oldest uncommitted record may be before the service is not ready, a duration; default: chosen by
+    /// the service.
+    pub freshness: Option<Span>,
+    /// `login_date` or `login_date,login_hour`; default `login_date`.
+    pub partition_by: Option<TablePartitioning>,
+}
+
+/// `[maintain]`: compaction and vacuum.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct MaintainSection {
+    /// Address of health and metrics, or `none`; default `127.0.0.1:8082`.
+    pub http: Option<HttpAddress>,
+    /// How often small files are rewritten into large ones, a duration; default: chosen by the service.
+    pub compact_every: Option<Span>,
+    /// Size that compaction aims at, bytes; default: chosen by the service.
+    pub target_file_bytes: Option<ByteSize>,
+    /// Bytes that compaction may hold in memory; default: chosen by the service.
+    pub memory_budget: Option<ByteSize>,
+    /// How often unreferenced files are deleted, a duration; default: chosen by the service.
+    pub vacuum_every: Option<Span>,
+    /// How long unreferenced files are kept, a duration; default: chosen by the service.
+    pub vacuum_retention: Option<Span>,
+}
+
+/// `[query]`: SQL on the tables.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct QuerySection {
+    /// Bytes that a query may hold in memory before it spills; default: chosen by the engine.
+    pub memory_limit: Option<ByteSize>,
+    /// Longest that a query may run, a duration; default: unlimited.
+    pub timeout: Option<Span>,
+    /// Most rows of a result; default: unlimited.
+    pub max_rows: Option<u64>,
+}
+
+/// `[privacy]`: what happens to personal fields before they are written anywhere.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct PrivacySection {
+    /// File that holds the key of the pseudonyms; default: none.
+    pub key_file: Option<PathBuf>,
+    /// Fields that are replaced by keyed pseudonyms: `user_id`, `device_id`, `ip`; default: none.
+    pub pseudonymise: Option<Vec<PersonalField>>,
+    /// Whether the host part of `ip` is set to zero; default `false`.
+    pub mask_ip: Option<bool>,
+}
+
+impl ConfigFile {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// It cannot be read, is not TOML, has an unknown key (with the nearest known one as the hint), or a value of the
+    /// wrong kind. Each names the file, and the line where there is one.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(&text, path)
+    }
+
+    /// Like [`ConfigFile::load`] for a text that is already here; `path` is for the messages.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::load`], but for reading.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        unknown_keys::check(text, path, &Self::known_keys())?;
+        toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))
+    }
+
+    /// The keys of each table of the file; the top level is the table `""`. Tables of free properties are not in it.
+    fn known_keys() -> BTreeMap<&'static str, &'static [&'static str]> {
+        BTreeMap::from([
+            ("", unknown_keys::field_names::<Self>()),
+            ("realtime", unknown_keys::field_names::<RealtimeSection>()),
+            ("ingest", unknown_keys::field_names::<IngestSection>()),
+            ("maintain", unknown_keys::field_names::<MaintainSection>()),
+            ("query", unknown_keys::field_names::<QuerySection>()),
+            ("privacy", unknown_keys::field_names::<PrivacySection>()),
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<ConfigFile, ConfigError> {
+        ConfigFile::parse(text, Path::new("ll.toml"))
+    }
+
+    fn message_and_hint(text: &str) -> (String, Option<String>) {
+        let error = parse(text).expect_err("a broken file");
+        (error.to_string(), error.hint())
+    }
+
+    #[test]
+    fn an_empty_file_says_nothing() {
+        let file = parse("").expect("an empty file");
+        assert!(file.brokers.is_none() && file.kafka.is_empty() && file.realtime.guarantee.is_none());
+    }
+
+    #[test]
+    fn every_kind_of_value_is_read() {
+        let file = parse(
+            r#"
+            brokers = "a:1,b:2"
+            earliest = 2020-02-03
+            max-ahead = "1h"
+            log-format = "json"
+            [kafka]
+            security.protocol = "SASL_SSL"
+            "sasl.password" = "secret"
+            linger.ms = 5
+            enable.ssl.certificate.verification = true
+            [realtime]
+            guarantee = "at-least-once"
+            http = "none"
+            filters = ['locale = "RU"']
+            [ingest]
+            memory-budget = "64MiB"
+            max-batch-bytes = 1000
+            partition-by = "login_date,login_hour"
+            [privacy]
+            pseudonymise = ["user_id", "ip"]
+            "#,
+        )
+        .expect("a good file");
+        assert_eq!(file.earliest, Some("2020-02-03".parse().expect("a date")));
+        assert_eq!(file.max_ahead, Some(Span::from_secs(3600)));
+        assert_eq!(file.log_format, Some(LogFormat::Json));
+        let properties: Vec<_> = file.kafka.iter().collect();
+        assert_eq!(
+            properties,
+            [
+                ("enable.ssl.certificate.verification", "true"),
+                ("linger.ms", "5"),
+                ("sasl.password", "secret"),
+                ("security.protocol", "SASL_SSL"),
+            ]
+        );
+        assert_eq!(file.realtime.guarantee, Some(Guarantee::AtLeastOnce));
+        assert_eq!(file.realtime.http, Some(HttpAddress::Off));
+        assert_eq!(file.ingest.memory_budget, Some(ByteSize::from_mib(64)));
+        assert_eq!(file.ingest.max_batch_bytes, Some(ByteSize::from_bytes(1000)));
+        assert_eq!(file.ingest.partition_by, Some(TablePartitioning::DateAndHour));
+        assert_eq!(
+            file.privacy.pseudonymise,
+            Some(vec![PersonalField::UserId, PersonalField::Ip])
+        );
+        assert!(
+            !format!("{file:?}").contains("secret"),
+            "secrets stay out of debug output"
+        );
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+        assert_eq!(
+            message_and_hint("lake = \"x\"\nbroker = \"a:1\"\n"),
+            (
+                "ll.toml:2: unknown key `broker`".to_owned(),
+                Some("did you mean `brokers`?".to_owned())
+            )
+        );
+        assert_eq!(
+            message_and_hint("[ingest]\nhttp = \"none\"\nmax_batch_age = \"1s\"\n"),
+            (
+                "ll.toml:3: unknown key `max_batch_age` in [ingest]".to_owned(),
+                Some("did you mean `max-batch-age`?".to_owned())
+            )
+        );
+        assert_eq!(
+            message_and_hint("[realtim]\n").1.as_deref(),
+            Some("did you mean `realtime`?"),
+            "a section, too"
+        );
+        assert_eq!(
+            message_and_hint("max-batch-age = \"1s\"\n").1.as_deref(),
+            Some("`max-batch-age` belongs in [ingest]"),
+            "a key of another table"
+        );
+        let (message, hint) = message_and_hint("zzzzzzzz = 1\n");
+        assert_eq!(message, "ll.toml:1: unknown key `zzzzzzzz`");
+        assert!(
+            hint.expect("a hint").contains("brokers"),
+            "nothing near: the known keys are listed"
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_line_and_what_is_accepted() {
+        let (message, _) = message_and_hint("\n[ingest]\nmax-batch-age = \"10\"\n");
+        assert!(
+            message.starts_with("ll.toml:3: `10` is not a duration"),
+            "{message}"
+        );
+        let (message, _) = message_and_hint("[ingest]\nmemory-budget = true\n");
+        assert!(message.starts_with("ll.toml:2: expected a size"), "{message}");
+        let (message, _) = message_and_hint("lake = \"x\nbrokers = 1");
+        assert!(message.starts_with("ll.toml:1: "), "{message}");
+        let (message, _) = message_and_hint("realtime = 3");
+        assert!(message.starts_with("ll.toml:1: "), "{message}");
+    }
+
+    #[test]
+    fn a_missing_file_is_an_error() {
+        let error = ConfigFile::load(Path::new("no/such/file.toml")).expect_err("no file");
+        assert!(error.to_string().contains("no/such/file.toml"), "{error}");
+    }
+}

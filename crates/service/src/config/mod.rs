@@ -1,0 +1,76 @@
+//! The configuration: built-in defaults < file < environment < flags, resolved once into plain settings.
+//!
+//! Each group of flags is a clap `Args` to be flattened into a command; clap puts a flag over its environment
+//! variable, and `resolve` puts both over the file and the default. Whoever gets the settings never looks at the
+//! environment again. A wrong value stops the process before it does anything, with one line that says where it is.
+//!
+//! ```
+//! use clap::Parser;
+//! use loginlake_service::config::{CommonArgs, ConfigError, KafkaArgs, TopicArgs};
+//!
+//! #[derive(Parser)]
+//! struct Cli {
+//!     #[command(flatten)]
+//!     common: CommonArgs,
+//!     #[command(flatten)]
+//!     kafka: KafkaArgs,
+//!     #[command(flatten)]
+//!     topics: TopicArgs,
+//! }
+//!
+//! fn main() -> Result<(), ConfigError> {
+//!     let cli = Cli::parse_from(["realtime", "--brokers", "broker-1:9092", "-X", "linger.ms=5"]);
+//!     let file = cli.common.load()?;
+//!     let kafka = cli.kafka.resolve(&file)?;
+//!     let topics = cli.topics.resolve(&file)?;
+//!     assert_eq!((kafka.brokers.as_str(), topics.input.as_str()), ("broker-1:9092", "user-login"));
+//!     Ok(())
+//! }
+//! ```
+
+mod choices;
+mod values;
+
+mod properties;
+
+mod file;
+mod unknown_keys;
+
+mod common;
+mod contract;
+mod kafka;
+
+mod error;
+
+pub use choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
+pub use common::{CommonArgs, HttpArgs, HttpBind, LakeArgs, LogSettings, Service};
+pub use contract::{ContractArgs, PSEUDONYM_KEY_VARIABLE, ResolvedContract};
+pub use error::ConfigError;
+pub use file::{ConfigFile, IngestSection, MaintainSection, PrivacySection, QuerySection, RealtimeSection};
+pub use kafka::{
+    CreateTopics, CreateTopicsArgs, GroupArgs, KafkaArgs, OutputKafkaArgs, ResolvedKafka, TopicArgs, Topics,
+};
+pub use properties::{Properties, PropertyArg, properties_from_environment};
+pub use values::{ByteSize, HttpAddress, Secret, Span, UtcTime, ValueError};
+
+/// The layering of one setting: what a flag or its variable says, else what the file says, else the default.
+pub fn layered<T>(flag: Option<T>, file: Option<T>, default: T) -> T {
+    flag.or(file).unwrap_or(default)
+}
+
+/// This process's variables. Those that are not UTF-8 cannot be ours and are left out.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn not_empty(setting: &'static str, value: String) -> Result<String, ConfigError> {
+    if value.trim().is_empty() {
+        Err(ConfigError::invalid(setting, "is empty"))
+    } else {
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod tests;

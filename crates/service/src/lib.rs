@@ -1,0 +1,31 @@
+//! What every service of this workspace shares, so that each of them is configured, watched, stopped and reported
+//! on in the same way.
+//!
+//! A binary goes through the modules in this order:
+//!
+//! 1. [`config`] resolves defaults < file < environment < flags into plain settings, once;
+//! 2. [`logging`] sends structured logs to stderr;
+//! 3. [`shutdown`] turns signals into one request to stop;
+//! 4. [`metrics`] and [`health`] say what the service does and whether it still does it;
+//! 5. [`http`] serves both, and whatever the service adds;
+//! 6. [`backoff`] paces what is tried again;
+//! 7. [`exit`] ends the process with one clear line and the right code.
+//!
+//! Nothing here knows Kafka, Arrow or SQL, and nothing reads the environment after the configuration is resolved.
+
+pub mod config;
+pub mod contract;
+
+pub mod logging;
+
+pub mod shutdown;
+
+pub mod metrics;
+
+pub mod health;
+
+pub mod http;
+
+pub mod backoff;
+
+pub mod exit;
