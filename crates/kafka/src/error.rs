@@ -1,0 +1,121 @@
+//! What can go wrong with Kafka, by what has to be done about it.
+
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+
+/// An error of Kafka. `Display` is one line.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// A property or address that librdkafka does not take.
+    #[error("kafka configuration: {0}")]
+    Configuration(String),
+    /// No broker answered in time.
+    #[error("no broker answers at {brokers}: {detail}; check --brokers and that Kafka is running")]
+    Unreachable {
+        /// The bootstrap brokers.
+        brokers: String,
+        /// What librdkafka said last.
+        detail: String,
+    },
+    /// The broker refused this client.
+    #[error("kafka at {brokers} refused this client: {detail}; check the security settings (-X security.protocol=…, sasl.*, ssl.*)")]
+    Refused {
+        /// The bootstrap brokers.
+        brokers: String,
+        /// What librdkafka said last.
+        detail: String,
+    },
+    /// A topic that is needed is not there.
+    #[error("topic {topic} does not exist at {brokers}: create it, or start with --create-topics")]
+    NoTopic {
+        /// The topic.
+        topic: String,
+        /// The bootstrap brokers.
+        brokers: String,
+    },
+    /// Another producer with the same transactional id took over, or the group moved on: this one must not go on.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// The transaction must be aborted and its records read again.
+    #[error("transaction must be aborted: {0}")]
+    AbortTransaction(String),
+    /// The same call may succeed later.
+    #[error("{0}")]
+    Retriable(String),
+    /// The record cannot be published as it is, now or later.
+    #[error("record refused: {0}")]
+    RecordRefused(String),
+    /// Whatever else.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl KafkaError {
+    /// Sorts an error of a call outside of transactions.
+    pub(crate) fn of(context: &str, error: &ClientError) -> Self {
+        let text = format!("{context}: {error}");
+        match error.rdkafka_error_code() {
+            Some(code) if is_retriable(code) => KafkaError::Retriable(text),
+            Some(Code::Fenced | Code::FencedInstanceId | Code::InvalidProducerEpoch | Code::ProducerFenced) => {
+                KafkaError::Fenced(text)
+            }
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp) => {
+                KafkaError::RecordRefused(text)
+            }
+            _ => KafkaError::Failed(text),
+        }
+    }
+
+    /// Sorts an error of a transactional call (KIP-360, KIP-447): the same call again, abort, or a new producer.
+    pub(crate) fn of_transaction(context: &str, error: &ClientError) -> Self {
+        let ClientError::Transaction(inner) = error else { return Self::of(context, error) };
+        let text = format!("{context}: {} ({})", inner.string(), inner.name());
+        if inner.is_fatal() {
+            KafkaError::Fenced(text)
+        } else if inner.txn_requires_abort() {
+            KafkaError::AbortTransaction(text)
+        } else if inner.is_retriable() {
+            KafkaError::Retriable(text)
+        } else {
+            match inner.code() {
+                Code::Fenced | Code::InvalidProducerEpoch | Code::ProducerFenced => KafkaError::Fenced(text),
+                code if is_retriable(code) => KafkaError::Retriable(text),
+                _ => KafkaError::Failed(text),
+            }
+        }
+    }
+
+    /// True when the same call may succeed later without anybody changing anything.
+    pub fn is_retriable(&self) -> bool {
+        matches!(self, KafkaError::Retriable(_) | KafkaError::Unreachable { .. })
+    }
+}
+
+/// Codes that pass by themselves.
+fn is_retriable(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BrokerTransportFailure
+            | Code::AllBrokersDown
+            | Code::OperationTimedOut
+            | Code::TimedOutQueue
+            | Code::MessageTimedOut
+            | Code::RequestTimedOut
+            | Code::Resolve
+            | Code::NetworkException
+            | Code::CoordinatorLoadInProgress
+            | Code::CoordinatorNotAvailable
+            | Code::NotCoordinator
+            | Code::WaitingForCoordinator
+            | Code::LeaderNotAvailable
+            | Code::NotLeaderForPartition
+            | Code::NotEnoughReplicas
+            | Code::NotEnoughReplicasAfterAppend
+            | Code::RebalanceInProgress
+            | Code::AssignmentLost
+            | Code::ConcurrentTransactions
+            | Code::KafkaStorageError
+            | Code::QueueFull
+            | Code::InProgress
+            | Code::WaitCache
+    )
+}

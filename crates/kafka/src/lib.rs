@@ -1,0 +1,25 @@
+//! Everything that this software asks of Kafka; the only crate that knows rdkafka.
+//!
+//! - [`settings`]: brokers and librdkafka properties, ours last;
+//! - [`client`]: what librdkafka says about itself, as log lines and as the cause of an error;
+//! - [`topics`]: which topics there are, their partitions and incarnation (topic id), making them on request;
+//! - [`consumer`]: a member of a consumer group, polled by one thread, that tells about every change of its partitions
+//!   before the group is answered;
+//! - [`producer`]: the plain, the at-least-once and the transactional producer;
+//! - [`reader`]: all partitions of whole topics without a group, for those who only look;
+//! - [`embedded`]: librdkafka's in-process mock cluster, for the demo.
+
+pub mod client;
+pub mod consumer;
+pub mod embedded;
+mod error;
+pub mod producer;
+pub mod reader;
+pub mod settings;
+pub mod topics;
+
+pub use error::KafkaError;
+pub use settings::KafkaSettings;
+
+/// The one Rust wrapper of librdkafka that is used, for the types of messages.
+pub use rdkafka;

@@ -1,0 +1,226 @@
+//! Which topics there are, how many partitions, and which incarnation of a topic this is.
+
+use std::ffi::{CStr, CString, c_char};
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::bindings as native;
+use rdkafka::client::Client;
+use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::types::RDKafkaRespErr;
+
+use crate::client::LoggingContext;
+use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_admin};
+use crate::KafkaError;
+
+/// A topic to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicSpec {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+    /// Number of replicas of each.
+    pub replication_factor: i32,
+}
+
+/// What a broker says about a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicInfo {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions.
+    pub partitions: i32,
+}
+
+/// Asks brokers about topics.
+pub struct Topics {
+    admin: AdminClient<LoggingContext>,
+    context: LoggingContext,
+    brokers: String,
+}
+
+impl Topics {
+    /// Prepares a client; does not connect yet.
+    ///
+    /// # Errors
+    /// [`KafkaError::Configuration`] when librdkafka refuses a property.
+    pub fn connect(settings: &KafkaSettings) -> Result<Self, KafkaError> {
+        let context = LoggingContext::default();
+        let config: ClientConfig = settings.client_config(&[], for_admin, &[]);
+        let admin = AdminClient::from_config_and_context(&config, context.clone())
+            .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        Ok(Self { admin, context, brokers: settings.brokers.clone() })
+    }
+
+    /// Describes a topic. Waits up to ten seconds for a broker.
+    ///
+    /// # Errors
+    /// No broker, refused, or no such topic.
+    pub fn describe(&self, topic: &str) -> Result<TopicInfo, KafkaError> {
+        let metadata = self
+            .client()
+            .fetch_metadata(Some(topic), CONNECT_TIMEOUT)
+            .map_err(|error| self.context.state.explain(&self.brokers, &error))?;
+        let found = metadata.topics().iter().find(|found| found.name() == topic);
+        let no_topic = || KafkaError::NoTopic { topic: topic.to_owned(), brokers: self.brokers.clone() };
+        let found = found.ok_or_else(no_topic)?;
+        if let Some(code) = found.error() {
+            return Err(match code {
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED => KafkaError::Refused {
+                    brokers: self.brokers.clone(),
+                    detail: format!("not authorised for topic {topic}"),
+                },
+                RDKafkaRespErr::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE => {
+                    KafkaError::Retriable(format!("topic {topic} has no leader yet"))
+                }
+                _ => no_topic(),
+            });
+        }
+        let partitions = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
+        if partitions == 0 {
+            return Err(no_topic());
+        }
+        Ok(TopicInfo { name: topic.to_owned(), partitions })
+    }
+
+    /// First and next-to-be-written offset of a partition.
+    ///
+    /// # Errors
+    /// No broker answered in time.
+    pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
+        self.client()
+            .fetch_watermarks(topic, partition, CONNECT_TIMEOUT)
+            .map_err(|error| KafkaError::of(&format!("cannot read the offsets of {topic}/{partition}"), &error))
+    }
+
+    /// Makes the topics that are not there yet.
+    ///
+    /// # Errors
+    /// No broker, refused, or more replicas asked for than there are brokers.
+    pub fn ensure(&self, specs: &[TopicSpec]) -> Result<(), KafkaError> {
+        let mut missing = Vec::new();
+        for spec in specs {
+            match self.describe(&spec.name) {
+                Ok(_) => {}
+                Err(KafkaError::NoTopic { .. }) => missing.push(spec),
+                Err(other) => return Err(other),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let new_topics: Vec<NewTopic<'_>> = missing
+            .iter()
+            .map(|spec| NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication_factor)))
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(CONNECT_TIMEOUT));
+        let results = block_on(self.admin.create_topics(&new_topics, &options))
+            .map_err(|error| self.context.state.explain(&self.brokers, &error))?;
+        for result in results {
+            match result {
+                Ok(topic) => tracing::info!(topic, "topic created"),
+                Err((_, Code::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(KafkaError::Failed(format!("cannot create topic {topic} at {}: {code}", self.brokers)));
+                }
+            }
+        }
+        for spec in missing {
+            self.wait_for(&spec.name)?;
+        }
+        Ok(())
+    }
+
+    /// A new topic takes a moment until every broker tells of it.
+    fn wait_for(&self, topic: &str) -> Result<(), KafkaError> {
+        let started = std::time::Instant::now();
+        loop {
+            match self.describe(topic) {
+                Ok(_) => return Ok(()),
+                Err(error) if started.elapsed() > CONNECT_TIMEOUT => return Err(error),
+                Err(KafkaError::NoTopic { .. } | KafkaError::Retriable(_)) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn client(&self) -> &Client<LoggingContext> {
+        self.admin.inner()
+    }
+
+    /// The broker's id of this incarnation of a topic (KIP-516): a topic that is deleted and made again has another one.
+    /// `None` when the broker does not say it within ten seconds: it is older than topic ids, or the embedded one.
+    ///
+    /// By librdkafka's `DescribeTopics`, which rdkafka does not offer.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        let name = CString::new(topic).ok()?;
+        let mut names: [*const c_char; 1] = [name.as_ptr()];
+        let timeout_ms = i32::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: every object that is made here is destroyed here, in the order that librdkafka asks for; pointers into
+        // the result are read before the event that owns them is destroyed; `name` outlives the call that copies it.
+        unsafe {
+            let client = self.client().native_ptr();
+            let queue = native::rd_kafka_queue_new(client);
+            let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+            native::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+            let event = native::rd_kafka_queue_poll(queue, timeout_ms);
+            let id = if event.is_null() { None } else { topic_id_of_event(event) };
+            if !event.is_null() {
+                native::rd_kafka_event_destroy(event);
+            }
+            native::rd_kafka_TopicCollection_destroy(topics);
+            native::rd_kafka_queue_destroy(queue);
+            id
+        }
+    }
+}
+
+/// # Safety
+/// `event` is a live event of librdkafka.
+unsafe fn topic_id_of_event(event: *mut native::rd_kafka_event_t) -> Option<String> {
+    // SAFETY: the caller's promise; every pointer is checked before it is read.
+    unsafe {
+        let result = native::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0_usize;
+        let topics = native::rd_kafka_DescribeTopics_result_topics(result, &mut count);
+        if topics.is_null() || count == 0 {
+            return None;
+        }
+        let id = native::rd_kafka_TopicDescription_topic_id(*topics);
+        if id.is_null() || (native::rd_kafka_Uuid_most_significant_bits(id) == 0
+            && native::rd_kafka_Uuid_least_significant_bits(id) == 0)
+        {
+            return None;
+        }
+        let text = native::rd_kafka_Uuid_base64str(id);
+        if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
+    }
+}
+
+/// Waits for an admin call: its thread is librdkafka's, so any thread may park for it.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = std::sync::Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            std::task::Poll::Ready(output) => return output,
+            std::task::Poll::Pending => std::thread::park(),
+        }
+    }
+}
