@@ -1,0 +1,22 @@
+//! The lake: login events as Delta tables of partitioned Parquet, on a local directory or an S3-compatible store.
+//!
+//! In the order in which a record meets them:
+//! - [`store`]: where the lake is, and the object store that holds it;
+//! - [`table`]: one Delta table: its schema, a pinned snapshot of it, and the one commit protocol that every writer uses;
+//! - [`file`]: rows into Parquet, encoded in memory and uploaded;
+//! - [`ingest`]: records of Kafka partitions into batches, files and commits, exactly once;
+//! - [`compact`]: many small files of a table partition into few sorted ones, the rows unchanged.
+//!
+//! Guarantee: at every version of `logins`, for each Kafka partition, the rows below the committed offset are there
+//! exactly once and none above (invariants 6 and 7; the offsets are `txn` actions of the same commit as the rows).
+
+pub mod compact;
+pub mod file;
+mod error;
+pub mod ingest;
+pub mod store;
+pub mod table;
+
+pub use error::LakeError;
+pub use store::{Lake, StoreOptions};
+pub use table::{DataFile, TableName, TableSnapshot};
