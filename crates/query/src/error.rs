@@ -1,0 +1,217 @@
+//! What can go wrong with a query, by cause, each as one clear line; an error in the SQL also shows the place.
+//!
+//! A broken statement, a refused one and an unknown name all carry a [`SqlError`]: source, line, column, the line of SQL
+//! and a caret under the place. `Display` of [`QueryError`] is what the user reads.
+
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+use loginlake_lake::LakeError;
+
+use crate::hints::explain;
+use crate::place::{Place, Source, SqlError, split_place, to_usize};
+
+/// An error of the query engine. None of them leaves anything behind: queries write nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The SQL cannot be parsed, or names something that does not exist, or its types do not fit.
+    #[error("{0}")]
+    Sql(Box<SqlError>),
+    /// The statement would change something: only reading is allowed.
+    #[error("{0}")]
+    ReadOnly(Box<SqlError>),
+    /// The SQL text holds comments and white space only.
+    #[error("{source_name} holds no SQL statement")]
+    NoStatement {
+        /// The file, or how else the text is called.
+        source_name: String,
+    },
+    /// The lake has none of its tables.
+    #[error(
+        "the lake {lake} holds no table: fill it with `cargo run --release --bin demo` or `olap ingest`, or name \
+         another one with --lake"
+    )]
+    NoTables {
+        /// The lake's address.
+        lake: String,
+    },
+    /// The lake cannot be read.
+    #[error(transparent)]
+    Lake(#[from] LakeError),
+    /// What the table's log says cannot be understood.
+    #[error("cannot use the table {table}: {detail}")]
+    Table {
+        /// Name of the table.
+        table: &'static str,
+        /// What is wrong, with the value.
+        detail: String,
+    },
+    /// A data file that the log names is gone: a vacuum removed it while the query ran.
+    #[error("a file of the table is gone ({path}): it was vacuumed while the query ran; run the query again")]
+    FileGone {
+        /// Path of the file in the store.
+        path: String,
+    },
+    /// The query did not end in time.
+    #[error("the query did not end within {} s: raise the time limit, or filter by login_date", .limit.as_secs_f64())]
+    Timeout {
+        /// The limit that was set.
+        limit: Duration,
+    },
+    /// The query needs more memory than it may have, and what it holds cannot be spilled.
+    #[error("the query needs more than its {} MiB of memory: raise the memory limit, or filter by login_date ({detail})", .limit_bytes >> 20)]
+    OutOfMemory {
+        /// The limit that was set.
+        limit_bytes: usize,
+        /// Which operator could not get more.
+        detail: String,
+    },
+    /// The query failed while it ran (a division by zero, a value that cannot be cast, an unreadable file).
+    #[error("the query failed: {0}")]
+    Execution(String),
+    /// The result could not be written.
+    #[error("cannot write the result: {0}")]
+    Output(#[from] std::io::Error),
+    /// The engine could not be set up.
+    #[error("cannot set up the query engine: {0}")]
+    Setup(String),
+}
+
+/// An error of parsing or planning, at the place that it names, else at `statement`.
+pub(crate) fn planning_error(source: Source<'_>, error: DataFusionError, statement: Place) -> QueryError {
+    let error = match unpack(error) {
+        Ok(ours) => return ours,
+        Err(error) => error,
+    };
+    if !is_about_the_sql(unwrapped(&error)) {
+        return QueryError::Execution(one_line(&error));
+    }
+    let (text, said_place) = split_place(&one_line(&error));
+    let place = error
+        .diagnostic()
+        .and_then(|diagnostic| diagnostic.span)
+        .map(|span| {
+            let (start, end) = (span.start, span.end);
+            let length = if start.line == end.line {
+                end.column.saturating_sub(start.column)
+            } else {
+                1
+            };
+            Place {
+                line: to_usize(start.line),
+                column: to_usize(start.column),
+                length: to_usize(length),
+            }
+        })
+        .or(said_place)
+        .unwrap_or(statement);
+    QueryError::Sql(source.error_at(place, explain(&error, text)))
+}
+
+/// Sorts an error of a running query by what the user would do about it.
+pub(crate) fn execution_error(error: DataFusionError, memory_limit_bytes: usize) -> QueryError {
+    let error = match unpack(error) {
+        Ok(ours) => return ours,
+        Err(error) => error,
+    };
+    if let DataFusionError::ResourcesExhausted(detail) = unwrapped(&error) {
+        let detail = detail
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches([':', ' '])
+            .to_owned();
+        return QueryError::OutOfMemory {
+            limit_bytes: memory_limit_bytes,
+            detail,
+        };
+    }
+    let text = one_line(&error);
+    // The Parquet reader keeps the store's error as text only.
+    let gone = text
+        .split_once("Object at location ")
+        .and_then(|(_, rest)| rest.split_once(" not found"));
+    if let Some((path, _)) = gone {
+        return QueryError::FileGone {
+            path: path.to_owned(),
+        };
+    }
+    QueryError::Execution(text)
+}
+
+/// Sends one of our errors through DataFusion; [`unpack`] takes it out at the other end.
+pub(crate) fn pack(error: QueryError) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
+}
+
+fn unpack(error: DataFusionError) -> Result<QueryError, DataFusionError> {
+    match error {
+        DataFusionError::External(inner) => inner
+            .downcast::<QueryError>()
+            .map(|ours| *ours)
+            .map_err(DataFusionError::External),
+        DataFusionError::Context(text, inner) => {
+            unpack(*inner).map_err(|inner| DataFusionError::Context(text, Box::new(inner)))
+        }
+        DataFusionError::Diagnostic(diagnostic, inner) => {
+            unpack(*inner).map_err(|inner| DataFusionError::Diagnostic(diagnostic, Box::new(inner)))
+        }
+        other => Err(other),
+    }
+}
+
+/// Looks below the wrapping that DataFusion puts around an error on its way up.
+pub(crate) fn unwrapped(error: &DataFusionError) -> &DataFusionError {
+    match error {
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => unwrapped(inner),
+        DataFusionError::Shared(inner) => unwrapped(inner),
+        DataFusionError::Collection(errors) if !errors.is_empty() => unwrapped(&errors[0]),
+        DataFusionError::External(inner) => inner.downcast_ref::<DataFusionError>().map_or(error, unwrapped),
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            arrow::error::ArrowError::ExternalError(inner) => {
+                inner.downcast_ref::<DataFusionError>().map_or(error, unwrapped)
+            }
+            _ => error,
+        },
+        _ => error,
+    }
+}
+
+/// Whether the user's text is at fault, rather than the store or the machine.
+fn is_about_the_sql(error: &DataFusionError) -> bool {
+    matches!(
+        error,
+        DataFusionError::SQL(..)
+            | DataFusionError::Plan(_)
+            | DataFusionError::SchemaError(..)
+            | DataFusionError::NotImplemented(_)
+            | DataFusionError::Configuration(_)
+            | DataFusionError::Execution(_)
+            | DataFusionError::ArrowError(..)
+            | DataFusionError::Internal(_)
+    )
+}
+
+/// The error without its backtrace and DataFusion's prefixes, on one line.
+fn one_line(error: &DataFusionError) -> String {
+    let text = match error {
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            datafusion::sql::sqlparser::parser::ParserError::ParserError(text)
+            | datafusion::sql::sqlparser::parser::ParserError::TokenizerError(text) => text.clone(),
+            other => other.to_string(),
+        },
+        DataFusionError::Diagnostic(_, inner) => return one_line(inner),
+        _ => error.strip_backtrace(),
+    };
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut rest = text.as_str();
+    for prefix in [
+        "Error during planning: ",
+        "Execution error: ",
+        "Arrow error: ",
+        "Schema error: ",
+    ] {
+        rest = rest.strip_prefix(prefix).unwrap_or(rest);
+    }
+    rest.trim_end_matches('.').to_owned()
+}

@@ -1,0 +1,39 @@
+//! SQL over the lake: the tables `logins`, `rejected` and `logins_hourly`, read-only, by DataFusion.
+//!
+//! In the order in which a query meets them:
+//! - [`session`]: the engine: one DataFusion session with the lake's tables, a memory limit and nothing that writes;
+//! - `tables`: the tables as DataFusion sees them, each pinned to one version, its files pruned from the log alone;
+//! - [`run`]: a SQL text, statement by statement, the first error stops;
+//! - [`mod@print`]: results as tables, CSV, JSON and NDJSON;
+//! - [`error`]: what can go wrong, by cause; `place` shows where in the SQL, `hints` what may have been meant.
+//!
+//! Guarantees: a query changes nothing, neither in the lake nor elsewhere, and reads nothing but the lake's tables; every
+//! statement of one [`QueryEngine`] sees the same version of a table; memory is bounded and spills to temporary files.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use loginlake_lake::{Lake, StoreOptions};
+//! use loginlake_query::print::{Format, Printer};
+//! use loginlake_query::{QueryEngine, QueryOptions};
+//!
+//! let lake = Lake::open("./lake", &StoreOptions::from_env())?;
+//! let engine = QueryEngine::open(&lake, QueryOptions::default())?;
+//! let mut printer = Printer::new(Format::Table, Some(100), std::io::stdout());
+//! engine.run("SELECT region, count(*) AS logins FROM logins GROUP BY region", "-e", &mut printer).await?;
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod error;
+mod hints;
+mod nesting;
+mod place;
+pub mod print;
+pub mod run;
+pub mod session;
+mod tables;
+
+pub use error::QueryError;
+pub use place::SqlError;
+pub use run::{ResultSink, RunSummary, StatementOutcome};
+pub use session::{QueryEngine, QueryOptions};

@@ -1,0 +1,151 @@
+//! The engine: one DataFusion session over one lake.
+//!
+//! Opening does no I/O: a table's log is read when a statement first names the table, and from then on that version is
+//! pinned. Left out of the session is all that a query of the lake does not need, above all the file formats and table
+//! factories by which SQL could read or write other files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use loginlake_lake::Lake;
+
+use crate::error::QueryError;
+use crate::tables::LakeSchema;
+
+/// Names under which SQL may qualify the tables: `lake.public.logins`.
+const CATALOG: &str = "lake";
+const SCHEMA: &str = "public";
+/// Operators named by the error when memory runs out.
+const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
+
+/// Limits of an engine.
+#[derive(Debug, Clone)]
+pub struct QueryOptions {
+    /// Bytes that the operators of running queries may hold together before they spill to temporary files.
+    /// Default: 1 GiB.
+    pub memory_limit_bytes: usize,
+    /// How long one call of [`QueryEngine::run`] may take. Default: no limit.
+    pub timeout: Option<Duration>,
+    /// Rows that each statement gives at most; what is left out is reported. Default: no limit.
+    pub max_rows: Option<u64>,
+    /// Threads' worth of work that a plan is cut into. Default: the number of cores.
+    pub target_partitions: usize,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self {
+            memory_limit_bytes: 1 << 30,
+            timeout: None,
+            max_rows: None,
+            target_partitions: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+        }
+    }
+}
+
+/// Runs SQL on a lake. Every statement sees the same version of a table.
+pub struct QueryEngine {
+    context: SessionContext,
+    tables: Arc<LakeSchema>,
+    options: QueryOptions,
+}
+
+impl fmt::Debug for QueryEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueryEngine")
+            .field("tables", &self.tables)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl QueryEngine {
+    /// Sets up a session over `lake`. Does no I/O: what is wrong with the lake is said by [`Self::run`].
+    ///
+    /// # Errors
+    /// [`QueryError::Setup`] when the session cannot be built.
+    pub fn open(lake: &Lake, options: QueryOptions) -> Result<Self, QueryError> {
+        let setup = |error: datafusion::error::DataFusionError| QueryError::Setup(error.strip_backtrace());
+        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), NAMED_CONSUMERS);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .build_arc()
+            .map_err(setup)?;
+        runtime.register_object_store(&lake.object_store_url(), lake.object_store());
+
+        let tables = Arc::new(LakeSchema::new(lake.clone()));
+        let catalog = MemoryCatalogProvider::new();
+        catalog
+            .register_schema(SCHEMA, Arc::clone(&tables) as _)
+            .map_err(setup)?;
+
+        let state = SessionStateBuilder::new()
+            .with_config(session_config(&options))
+            .with_runtime_env(runtime)
+            .with_expr_planners(SessionStateDefaults::default_expr_planners())
+            .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+            .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
+            .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
+            .with_window_functions(SessionStateDefaults::default_window_functions())
+            .with_table_function_list(SessionStateDefaults::default_table_functions())
+            .build();
+        let context = SessionContext::new_with_state(state);
+        context.register_catalog(CATALOG, Arc::new(catalog));
+        Ok(Self {
+            context,
+            tables,
+            options,
+        })
+    }
+
+    /// The version of every table that a statement has named so far; `None` for a table that does not exist.
+    pub fn pinned_versions(&self) -> BTreeMap<&'static str, Option<i64>> {
+        self.tables.pinned_versions()
+    }
+
+    pub(crate) fn context(&self) -> &SessionContext {
+        &self.context
+    }
+
+    pub(crate) fn options(&self) -> &QueryOptions {
+        &self.options
+    }
+}
+
+/// The names of all functions of a session, for hints.
+pub(crate) fn function_names() -> Vec<String> {
+    let scalar = SessionStateDefaults::default_scalar_functions();
+    let aggregate = SessionStateDefaults::default_aggregate_functions();
+    let window = SessionStateDefaults::default_window_functions();
+    let names = scalar.iter().map(|function| function.name().to_owned());
+    let names = names.chain(aggregate.iter().map(|function| function.name().to_owned()));
+    let mut names: Vec<String> = names
+        .chain(window.iter().map(|function| function.name().to_owned()))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn session_config(options: &QueryOptions) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(CATALOG, SCHEMA)
+        .with_information_schema(true)
+        .with_target_partitions(options.target_partitions.max(1));
+    let settings = config.options_mut();
+    // The places of names, for the caret of an error.
+    settings.sql_parser.collect_spans = true;
+    // Takes effect where filters are evaluated while decoding (`pushdown_filters`), which stays at DataFusion's default.
+    settings.execution.parquet.reorder_filters = true;
+    config
+}

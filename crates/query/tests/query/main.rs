@@ -1,0 +1,11 @@
+//! Queries on small lakes on local disk.
+//!
+//! - [`lake`]: the lakes;
+//! - [`tables`]: the right rows, from no more files than needed;
+//! - [`running`]: read-only, errors at their place, limits, outputs;
+//! - [`golden`]: the answers of `sql/`, as `tests/golden` holds them.
+
+mod golden;
+mod lake;
+mod running;
+mod tables;
