@@ -1,0 +1,97 @@
+//! Where the real parts are (`.parts/`, filled by `tests/parts/install`) and where our binaries are (the build's own
+//! folder). Nothing is installed or built from here.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// A real part that a scenario may need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Apache Kafka: jars, and a Java to run them.
+    Kafka,
+    /// The MinIO server.
+    Minio,
+    /// Python with deltalake and DuckDB.
+    Reader,
+}
+
+impl Part {
+    /// None when the part is there; otherwise what is missing.
+    pub fn missing(self) -> Option<String> {
+        let file = match self {
+            Part::Kafka => kafka_libs(),
+            Part::Minio => minio_program(),
+            Part::Reader => python_program(),
+        };
+        if !file.exists() {
+            return Some(format!("{} is not installed: tests/parts/install", self.name()));
+        }
+        if self == Part::Kafka && !java_runs() {
+            return Some("there is no java in PATH".to_owned());
+        }
+        None
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Part::Kafka => "Kafka",
+            Part::Minio => "MinIO",
+            Part::Reader => "the independent reader",
+        }
+    }
+}
+
+fn java_runs() -> bool {
+    let java = Command::new("java")
+        .arg("-version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    java.is_ok_and(|status| status.success())
+}
+
+/// The top folder of the repository.
+pub fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.ancestors()
+        .nth(2)
+        .expect("this crate lies two folders below the top")
+        .to_path_buf()
+}
+
+/// The folder of Kafka's jars.
+pub fn kafka_libs() -> PathBuf {
+    top().join(".parts/kafka/libs")
+}
+
+/// The MinIO server.
+pub fn minio_program() -> PathBuf {
+    top().join(".parts/minio/minio")
+}
+
+/// The Python that has deltalake and DuckDB.
+pub fn python_program() -> PathBuf {
+    top().join(".parts/py/bin/python")
+}
+
+/// One of our binaries, from the build that this test belongs to.
+///
+/// # Errors
+/// When it has not been built: `cargo test` alone builds only the binaries of the package under test.
+pub fn our_binary(name: &str) -> Result<PathBuf> {
+    let test = std::env::current_exe().context("this test binary has no path")?;
+    // target/debug/deps/scenario-hash → target/debug
+    let build = test
+        .ancestors()
+        .nth(2)
+        .context("this test binary is not in a build folder")?;
+    let file = build.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    if !file.exists() {
+        bail!(
+            "{name} has not been built: cargo build --workspace --bins, or tests/run, which does all of it"
+        );
+    }
+    Ok(file)
+}

@@ -1,0 +1,93 @@
+//! The lake through other people's code: Python's deltalake finds the files of a table, DuckDB answers SQL over them.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::parts;
+
+/// A lake as another engine sees it.
+#[derive(Debug, Clone)]
+pub struct Reader {
+    lake: String,
+    environment: Vec<(&'static str, String)>,
+}
+
+impl Reader {
+    /// `environment` holds the AWS_* variables of an S3 lake; it is empty for a folder.
+    pub fn new(lake: &str, environment: Vec<(&'static str, String)>) -> Reader {
+        Reader {
+            lake: lake.to_owned(),
+            environment,
+        }
+    }
+
+    /// The rows of a query over one table of the lake, which is called `t` there.
+    ///
+    /// # Errors
+    /// When the table cannot be read, or the query fails.
+    pub fn query(&self, table: &str, sql: &str) -> Result<Vec<Vec<Value>>> {
+        self.rows_if_any(table, sql)?
+            .with_context(|| format!("there is no table {}", self.table_uri(table)))
+    }
+
+    fn rows_if_any(&self, table: &str, sql: &str) -> Result<Option<Vec<Vec<Value>>>> {
+        let answer = self.run("read_table.py", &[&self.table_uri(table), sql])?;
+        serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
+    }
+
+    /// The number of a table's rows; 0 when there is no such table yet.
+    ///
+    /// # Errors
+    /// When the table is there and cannot be read.
+    pub fn count(&self, table: &str) -> Result<usize> {
+        let rows = self.rows_if_any(table, "SELECT count(*) FROM t")?;
+        let count = rows
+            .as_ref()
+            .map_or(Some(0), |rows| rows.first()?.first()?.as_u64());
+        Ok(usize::try_from(
+            count.with_context(|| format!("no count: {rows:?}"))?,
+        )?)
+    }
+
+    /// The one number that a query gives.
+    ///
+    /// # Errors
+    /// As [`Reader::query`], or when the answer is anything else.
+    pub fn number(&self, table: &str, sql: &str) -> Result<i64> {
+        let rows = self.query(table, sql)?;
+        let first = rows.first().and_then(|row| row.first()).and_then(Value::as_i64);
+        first.with_context(|| format!("{sql} gives no number: {rows:?}"))
+    }
+
+    /// Makes a Delta table that is none of ours, with one column and two rows, where a table of the lake would be.
+    ///
+    /// # Errors
+    /// When the store refuses.
+    pub fn write_foreign_table(&self, table: &str) -> Result<()> {
+        self.run("write_foreign_table.py", &[&self.table_uri(table)])
+            .map(|_| ())
+    }
+
+    fn table_uri(&self, table: &str) -> String {
+        format!("{}/{table}", self.lake)
+    }
+
+    fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
+        let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "python", script].iter().collect();
+        let mut command = Command::new(parts::python_program());
+        command
+            .arg(file)
+            .args(arguments)
+            .envs(self.environment.iter().cloned())
+            .stdin(Stdio::null());
+        let output = command
+            .output()
+            .with_context(|| format!("cannot start {script}"))?;
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{script} {arguments:?} failed: {stderr}");
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
