@@ -40,7 +40,10 @@ impl ClientState {
         match self.lock().last.clone() {
             Some((detail, true)) => KafkaError::Refused { brokers, detail },
             Some((detail, false)) => KafkaError::Unreachable { brokers, detail },
-            None => KafkaError::Unreachable { brokers, detail: error.to_string() },
+            None => KafkaError::Unreachable {
+                brokers,
+                detail: error.to_string(),
+            },
         }
     }
 }
@@ -56,10 +59,15 @@ impl ClientContext for LoggingContext {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Errors also arrive through `error`; the log has them with addresses and thread names.
         match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            RDKafkaLogLevel::Emerg
+            | RDKafkaLogLevel::Alert
+            | RDKafkaLogLevel::Critical
+            | RDKafkaLogLevel::Error => {
                 tracing::warn!(target: "loginlake_kafka::librdkafka", facility, "{message}");
             }
-            RDKafkaLogLevel::Warning => tracing::warn!(target: "loginlake_kafka::librdkafka", facility, "{message}"),
+            RDKafkaLogLevel::Warning => {
+                tracing::warn!(target: "loginlake_kafka::librdkafka", facility, "{message}")
+            }
             _ => tracing::debug!(target: "loginlake_kafka::librdkafka", facility, "{message}"),
         }
     }

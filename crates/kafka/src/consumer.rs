@@ -10,13 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::Offset;
 use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::{
+    BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
+};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::BorrowedMessage;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
-use rdkafka::Offset;
 
 use crate::KafkaError;
 use crate::client::{ClientState, LoggingContext};
@@ -95,8 +97,12 @@ impl<L: PartitionListener> ClientContext for GroupContext<L> {
 impl<L: PartitionListener> ConsumerContext for GroupContext<L> {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.rebalances.fetch_add(1, Ordering::Relaxed);
-        let partitions: Vec<i32> =
-            list.elements().iter().filter(|e| e.topic() == self.topic).map(|e| e.partition()).collect();
+        let partitions: Vec<i32> = list
+            .elements()
+            .iter()
+            .filter(|e| e.topic() == self.topic)
+            .map(|e| e.partition())
+            .collect();
         let result = match err {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(consumer, &partitions, list),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
@@ -142,14 +148,20 @@ impl<L: PartitionListener> GroupContext<L> {
     }
 }
 
-fn assign<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) -> Result<(), ClientError> {
+fn assign<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), ClientError> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_assign(list),
         _ => consumer.assign(list),
     }
 }
 
-fn unassign<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) -> Result<(), ClientError> {
+fn unassign<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    list: &TopicPartitionList,
+) -> Result<(), ClientError> {
     match consumer.rebalance_protocol() {
         RebalanceProtocol::Cooperative => consumer.incremental_unassign(list),
         _ => consumer.unassign(),
@@ -178,9 +190,15 @@ impl<L: PartitionListener> GroupConsumer<L> {
             StartAt::Earliest => "earliest",
             StartAt::ListenerOnly => "error",
         };
-        let newer_protocol = settings.properties.get("group.protocol").is_some_and(|value| value == "consumer");
-        let tuning: Vec<(&str, &str)> =
-            TUNING.iter().copied().filter(|(key, _)| !(newer_protocol && CLASSIC_ONLY.contains(key))).collect();
+        let newer_protocol = settings
+            .properties
+            .get("group.protocol")
+            .is_some_and(|value| value == "consumer");
+        let tuning: Vec<(&str, &str)> = TUNING
+            .iter()
+            .copied()
+            .filter(|(key, _)| !(newer_protocol && CLASSIC_ONLY.contains(key)))
+            .collect();
         let config = settings.client_config(
             &tuning,
             for_consumer,
@@ -203,8 +221,13 @@ impl<L: PartitionListener> GroupConsumer<L> {
         };
         let consumer = BaseConsumer::from_config_and_context(&config, context)
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
-        consumer.subscribe(&[topic]).map_err(|error| KafkaError::of("cannot subscribe", &error))?;
-        Ok(Self { consumer, topic: topic.to_owned() })
+        consumer
+            .subscribe(&[topic])
+            .map_err(|error| KafkaError::of("cannot subscribe", &error))?;
+        Ok(Self {
+            consumer,
+            topic: topic.to_owned(),
+        })
     }
 
     /// The next record. Also serves rebalances: call it at least every two minutes.
@@ -240,7 +263,12 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// What went wrong inside of a rebalance, or ended the client.
     fn check(&self) -> Result<(), KafkaError> {
         let context = self.consumer.context();
-        if let Some(text) = context.failure.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(text) = context
+            .failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+        {
             return Err(KafkaError::Failed(text));
         }
         match context.base.state.fatal() {
@@ -254,7 +282,9 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// # Errors
     /// The consumer has no group, which cannot be.
     pub fn group_metadata(&self) -> Result<ConsumerGroupMetadata, KafkaError> {
-        self.consumer.group_metadata().ok_or_else(|| KafkaError::Failed("the consumer has no group".to_owned()))
+        self.consumer
+            .group_metadata()
+            .ok_or_else(|| KafkaError::Failed("the consumer has no group".to_owned()))
     }
 
     /// The partitions that this member has now.
@@ -262,8 +292,15 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// # Errors
     /// librdkafka failed.
     pub fn assignment(&self) -> Result<Vec<i32>, KafkaError> {
-        let list = self.consumer.assignment().map_err(|error| KafkaError::of("cannot read the assignment", &error))?;
-        Ok(list.elements().iter().map(|element| element.partition()).collect())
+        let list = self
+            .consumer
+            .assignment()
+            .map_err(|error| KafkaError::of("cannot read the assignment", &error))?;
+        Ok(list
+            .elements()
+            .iter()
+            .map(|element| element.partition())
+            .collect())
     }
 
     /// The group's committed next offset of each partition; `None` where there is none.
@@ -303,8 +340,14 @@ impl<L: PartitionListener> GroupConsumer<L> {
     }
 
     fn commit(&self, next_offsets: &BTreeMap<i32, i64>, mode: CommitMode) -> Result<(), KafkaError> {
-        let list = self.list(next_offsets.iter().map(|(partition, offset)| (*partition, Offset::Offset(*offset))))?;
-        self.consumer.commit(&list, mode).map_err(|error| KafkaError::of("cannot commit offsets", &error))
+        let list = self.list(
+            next_offsets
+                .iter()
+                .map(|(partition, offset)| (*partition, Offset::Offset(*offset))),
+        )?;
+        self.consumer
+            .commit(&list, mode)
+            .map_err(|error| KafkaError::of("cannot commit offsets", &error))
     }
 
     /// Reads on from these offsets; the partitions must be assigned. A partition without an offset goes to the oldest record.
@@ -332,7 +375,9 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// librdkafka failed.
     pub fn pause(&self, partitions: &[i32]) -> Result<(), KafkaError> {
         let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
-        self.consumer.pause(&list).map_err(|error| KafkaError::of("cannot pause", &error))
+        self.consumer
+            .pause(&list)
+            .map_err(|error| KafkaError::of("cannot pause", &error))
     }
 
     /// Fetches them again.
@@ -341,7 +386,9 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// librdkafka failed.
     pub fn resume(&self, partitions: &[i32]) -> Result<(), KafkaError> {
         let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
-        self.consumer.resume(&list).map_err(|error| KafkaError::of("cannot resume", &error))
+        self.consumer
+            .resume(&list)
+            .map_err(|error| KafkaError::of("cannot resume", &error))
     }
 
     /// First and next-to-be-read offset (read_committed: the last stable one) of a partition.
@@ -351,7 +398,12 @@ impl<L: PartitionListener> GroupConsumer<L> {
     pub fn watermarks(&self, partition: i32) -> Result<(i64, i64), KafkaError> {
         self.consumer
             .fetch_watermarks(&self.topic, partition, CONNECT_TIMEOUT)
-            .map_err(|error| KafkaError::of(&format!("cannot read the offsets of {}/{partition}", self.topic), &error))
+            .map_err(|error| {
+                KafkaError::of(
+                    &format!("cannot read the offsets of {}/{partition}", self.topic),
+                    &error,
+                )
+            })
     }
 
     /// The offsets of a partition as the last fetch told them, without asking; `None` before the first fetch.
@@ -385,7 +437,9 @@ impl<L: PartitionListener> GroupConsumer<L> {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
             list.add_partition_offset(&self.topic, partition, offset)
-                .map_err(|error| KafkaError::Failed(format!("offset {offset:?} of partition {partition}: {error}")))?;
+                .map_err(|error| {
+                    KafkaError::Failed(format!("offset {offset:?} of partition {partition}: {error}"))
+                })?;
         }
         Ok(list)
     }

@@ -17,7 +17,9 @@ pub enum KafkaError {
         detail: String,
     },
     /// The broker refused this client.
-    #[error("kafka at {brokers} refused this client: {detail}; check the security settings (-X security.protocol=…, sasl.*, ssl.*)")]
+    #[error(
+        "kafka at {brokers} refused this client: {detail}; check the security settings (-X security.protocol=…, sasl.*, ssl.*)"
+    )]
     Refused {
         /// The bootstrap brokers.
         brokers: String,
@@ -55,19 +57,24 @@ impl KafkaError {
         let text = format!("{context}: {error}");
         match error.rdkafka_error_code() {
             Some(code) if is_retriable(code) => KafkaError::Retriable(text),
-            Some(Code::Fenced | Code::FencedInstanceId | Code::InvalidProducerEpoch | Code::ProducerFenced) => {
-                KafkaError::Fenced(text)
-            }
-            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize | Code::InvalidRecord | Code::InvalidTimestamp) => {
-                KafkaError::RecordRefused(text)
-            }
+            Some(
+                Code::Fenced | Code::FencedInstanceId | Code::InvalidProducerEpoch | Code::ProducerFenced,
+            ) => KafkaError::Fenced(text),
+            Some(
+                Code::MessageSizeTooLarge
+                | Code::InvalidMessageSize
+                | Code::InvalidRecord
+                | Code::InvalidTimestamp,
+            ) => KafkaError::RecordRefused(text),
             _ => KafkaError::Failed(text),
         }
     }
 
     /// Sorts an error of a transactional call (KIP-360, KIP-447): the same call again, abort, or a new producer.
     pub(crate) fn of_transaction(context: &str, error: &ClientError) -> Self {
-        let ClientError::Transaction(inner) = error else { return Self::of(context, error) };
+        let ClientError::Transaction(inner) = error else {
+            return Self::of(context, error);
+        };
         let text = format!("{context}: {} ({})", inner.string(), inner.name());
         if inner.is_fatal() {
             KafkaError::Fenced(text)

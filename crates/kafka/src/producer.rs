@@ -160,12 +160,20 @@ impl ProducerContext for Deliveries {
                 let code = error.rdkafka_error_code();
                 if !matches!(code, Some(Code::PurgeQueue | Code::PurgeInflight)) {
                     let text = format!("{}: {error}", message.topic());
-                    if matches!(code, Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidTimestamp))
-                        && let Some(record) = RefusedRecord::of(message, &text)
+                    if matches!(
+                        code,
+                        Some(Code::MessageSizeTooLarge | Code::InvalidRecord | Code::InvalidTimestamp)
+                    ) && let Some(record) = RefusedRecord::of(message, &text)
                     {
-                        self.refused.lock().unwrap_or_else(PoisonError::into_inner).push(record);
+                        self.refused
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(record);
                     }
-                    self.first_error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(text);
+                    self.first_error
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .get_or_insert(text);
                 }
                 self.failed.fetch_add(1, Ordering::AcqRel);
             }
@@ -206,7 +214,14 @@ fn send(
 }
 
 fn take_refused(producer: &ThreadedProducer<Deliveries>) -> Vec<RefusedRecord> {
-    std::mem::take(&mut producer.client().context().refused.lock().unwrap_or_else(PoisonError::into_inner))
+    std::mem::take(
+        &mut producer
+            .client()
+            .context()
+            .refused
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    )
 }
 
 /// What became of the records of a [`PlainProducer`].
@@ -233,7 +248,9 @@ impl PlainProducer {
     pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
         let tuning: Vec<_> = TUNING.iter().copied().chain([("linger.ms", "5")]).collect();
         let owned = [("acks", "all"), ("enable.idempotence", "true")];
-        Ok(Self { producer: start(&settings.client_config(&tuning, for_producer, &owned))? })
+        Ok(Self {
+            producer: start(&settings.client_config(&tuning, for_producer, &owned))?,
+        })
     }
 
     /// Hands a record over; waits while the queue is full.
@@ -248,7 +265,19 @@ impl PlainProducer {
         payload: Option<&[u8]>,
         timestamp_ms: Option<i64>,
     ) -> Result<(), KafkaError> {
-        send(&self.producer, Outgoing { topic, key, payload, timestamp_ms, partition, headers: None }, 0, || false)
+        send(
+            &self.producer,
+            Outgoing {
+                topic,
+                key,
+                payload,
+                timestamp_ms,
+                partition,
+                headers: None,
+            },
+            0,
+            || false,
+        )
     }
 
     /// Hands over a record that has headers; waits while the queue is full.
@@ -266,10 +295,17 @@ impl PlainProducer {
     pub fn flush(&self, timeout: Duration) -> Result<Delivered, KafkaError> {
         let result = self.producer.flush(timeout);
         let counts = self.producer.client().context();
-        let first_error = counts.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first_error = counts
+            .first_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         result.map_err(|error| {
             let state = &counts.base.state;
-            let detail = state.take_last().or_else(|| first_error.clone()).unwrap_or_else(|| error.to_string());
+            let detail = state
+                .take_last()
+                .or_else(|| first_error.clone())
+                .unwrap_or_else(|| error.to_string());
             KafkaError::Retriable(format!(
                 "{} records were not acknowledged within {} s: {detail}",
                 self.producer.in_flight_count(),
@@ -291,7 +327,11 @@ impl PlainProducer {
     /// Records given up so far, and why the first one was.
     pub fn failed(&self) -> (u64, Option<String>) {
         let counts = self.producer.client().context();
-        let first = counts.first_error.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let first = counts
+            .first_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         (counts.failed.load(Ordering::Acquire), first)
     }
 }
@@ -308,8 +348,14 @@ impl TrackingProducer {
     /// librdkafka refuses a property.
     pub fn new(settings: &KafkaSettings) -> Result<Self, KafkaError> {
         // A record stays in the queue until it is delivered, however long the broker is away: the input is not lost.
-        let owned = [("acks", "all"), ("enable.idempotence", "true"), ("message.timeout.ms", "0")];
-        Ok(Self { producer: start(&settings.client_config(TUNING, for_producer, &owned))? })
+        let owned = [
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("message.timeout.ms", "0"),
+        ];
+        Ok(Self {
+            producer: start(&settings.client_config(TUNING, for_producer, &owned))?,
+        })
     }
 
     /// How many batches may be under way.
@@ -319,7 +365,12 @@ impl TrackingProducer {
     ///
     /// # Errors
     /// [`KafkaError::RecordRefused`] for a record that is too large; [`KafkaError::Retriable`] when `give_up` said so.
-    pub fn send(&self, outgoing: Outgoing<'_>, batch: usize, give_up: impl Fn() -> bool) -> Result<(), KafkaError> {
+    pub fn send(
+        &self,
+        outgoing: Outgoing<'_>,
+        batch: usize,
+        give_up: impl Fn() -> bool,
+    ) -> Result<(), KafkaError> {
         let counts = self.producer.client().context();
         counts.outstanding[batch % RING].fetch_add(1, Ordering::AcqRel);
         send(&self.producer, outgoing, batch, give_up).inspect_err(|_| {
@@ -349,7 +400,9 @@ impl TrackingProducer {
     /// # Errors
     /// Not within `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.flush(timeout).map_err(|error| KafkaError::of("cannot flush", &error))
+        self.producer
+            .flush(timeout)
+            .map_err(|error| KafkaError::of("cannot flush", &error))
     }
 
     /// Records handed over and not yet delivered.
@@ -389,7 +442,10 @@ impl TransactionalProducer {
             ("message.timeout.ms", timeout_ms.as_str()),
         ];
         let config = settings.client_config(TUNING, for_producer, &owned);
-        Ok(Self { producer: start(&config)?, transactional_id: transactional_id.to_owned() })
+        Ok(Self {
+            producer: start(&config)?,
+            transactional_id: transactional_id.to_owned(),
+        })
     }
 
     /// Takes over the transactional id: fences whoever had it, and aborts what they left open. Repeat while retriable.
@@ -397,9 +453,9 @@ impl TransactionalProducer {
     /// # Errors
     /// Sorted by what to do next.
     pub fn init(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer
-            .init_transactions(timeout)
-            .map_err(|error| KafkaError::of_transaction(&format!("cannot start as {}", self.transactional_id), &error))
+        self.producer.init_transactions(timeout).map_err(|error| {
+            KafkaError::of_transaction(&format!("cannot start as {}", self.transactional_id), &error)
+        })
     }
 
     /// Begins a transaction.
@@ -448,7 +504,9 @@ impl TransactionalProducer {
     /// Sorted by what to do next.
     pub fn commit(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
-        self.repeat(deadline, "cannot commit the transaction", |left| self.producer.commit_transaction(left))
+        self.repeat(deadline, "cannot commit the transaction", |left| {
+            self.producer.commit_transaction(left)
+        })
     }
 
     /// Aborts: nothing of the transaction is ever seen by a read_committed reader.
@@ -457,7 +515,9 @@ impl TransactionalProducer {
     /// Sorted by what to do next.
     pub fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
-        self.repeat(deadline, "cannot abort the transaction", |left| self.producer.abort_transaction(left))
+        self.repeat(deadline, "cannot abort the transaction", |left| {
+            self.producer.abort_transaction(left)
+        })
     }
 
     /// Retriable errors mean the same call again, until the deadline.

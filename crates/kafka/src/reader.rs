@@ -90,7 +90,11 @@ impl TopicReader {
             .iter()
             .map(|topic| Source::open(settings, topic, from, &arrivals))
             .collect::<Result<_, _>>()?;
-        Ok(Self { sources, turn: Cell::new(0), arrivals })
+        Ok(Self {
+            sources,
+            turn: Cell::new(0),
+            arrivals,
+        })
     }
 
     /// The next record of any of the topics. Records of one partition come in its order.
@@ -118,7 +122,9 @@ impl TopicReader {
 
     /// True once the end of every partition was reached, if only for a moment.
     pub fn end_reached(&self) -> bool {
-        self.sources.iter().all(|source| source.unfinished.borrow().is_empty())
+        self.sources
+            .iter()
+            .all(|source| source.unfinished.borrow().is_empty())
     }
 
     /// Whether the brokers answer now; after a retriable error and without new records, nothing else tells.
@@ -126,7 +132,9 @@ impl TopicReader {
     /// # Errors
     /// They did not answer in time.
     pub fn ping(&self, timeout: Duration) -> Result<(), KafkaError> {
-        let Some(source) = self.sources.first() else { return Ok(()) };
+        let Some(source) = self.sources.first() else {
+            return Ok(());
+        };
         source
             .consumer
             .fetch_metadata(Some(&source.topic), timeout)
@@ -191,8 +199,11 @@ impl Source {
             .fetch_metadata(Some(&self.topic), CONNECT_TIMEOUT)
             .map_err(|error| self.consumer.context().state.explain(&self.brokers, &error))?;
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
-        let partitions: Vec<i32> =
-            found.iter().flat_map(|found| found.partitions()).map(|partition| partition.id()).collect();
+        let partitions: Vec<i32> = found
+            .iter()
+            .flat_map(|found| found.partitions())
+            .map(|partition| partition.id())
+            .collect();
         if let Some(code) = found.and_then(|found| found.error()).map(Code::from) {
             match code {
                 Code::UnknownTopicOrPartition | Code::UnknownTopic => {}
@@ -206,7 +217,10 @@ impl Source {
             }
         }
         if partitions.is_empty() {
-            return Err(KafkaError::NoTopic { topic: self.topic.clone(), brokers: self.brokers.clone() });
+            return Err(KafkaError::NoTopic {
+                topic: self.topic.clone(),
+                brokers: self.brokers.clone(),
+            });
         }
         Ok(partitions)
     }
@@ -227,7 +241,9 @@ impl Source {
                     .elements()
                     .iter()
                     .map(|element| {
-                        element.error().map_err(|error| self.failed("cannot look up a time in", &error))?;
+                        element
+                            .error()
+                            .map_err(|error| self.failed("cannot look up a time in", &error))?;
                         let start = self.no_later_than(element.partition(), element.offset(), at_least)?;
                         Ok((element.partition(), start))
                     })
@@ -252,9 +268,13 @@ impl Source {
     fn list(&self, offsets: BTreeMap<i32, Offset>) -> Result<TopicPartitionList, KafkaError> {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition, offset).map_err(|error| {
-                KafkaError::Failed(format!("offset {offset:?} of {}/{partition}: {error}", self.topic))
-            })?;
+            list.add_partition_offset(&self.topic, partition, offset)
+                .map_err(|error| {
+                    KafkaError::Failed(format!(
+                        "offset {offset:?} of {}/{partition}: {error}",
+                        self.topic
+                    ))
+                })?;
         }
         Ok(list)
     }
@@ -269,10 +289,18 @@ impl Source {
             Some(Ok(message)) => Some(Ok(Read::Record(message))),
             Some(Err(ClientError::PartitionEOF(partition))) => {
                 self.unfinished.borrow_mut().remove(&partition);
-                Some(Ok(Read::EndOfPartition { topic: &self.topic, partition }))
+                Some(Ok(Read::EndOfPartition {
+                    topic: &self.topic,
+                    partition,
+                }))
             }
             Some(Err(error)) => self.judge(&error).map(Err),
-            None => self.consumer.context().state.fatal().map(|text| Err(KafkaError::Failed(text))),
+            None => self
+                .consumer
+                .context()
+                .state
+                .fatal()
+                .map(|text| Err(KafkaError::Failed(text))),
         }
     }
 
@@ -281,9 +309,10 @@ impl Source {
         match error.rdkafka_error_code() {
             // The group is a name only; that this user may not use it changes nothing.
             Some(Code::GroupAuthorizationFailed) => None,
-            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => {
-                Some(KafkaError::Failed(format!("topic {} is not there any more", self.topic)))
-            }
+            Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => Some(KafkaError::Failed(format!(
+                "topic {} is not there any more",
+                self.topic
+            ))),
             _ => Some(self.failed("cannot read", error)),
         }
     }
@@ -351,7 +380,10 @@ mod tests {
         let deadline = Instant::now() + LIMIT;
         let (mut records, mut ends) = (Vec::new(), Vec::new());
         while !reader.end_reached() {
-            assert!(Instant::now() < deadline, "the end was not reached; read {records:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the end was not reached; read {records:?}"
+            );
             match reader.poll(Duration::from_millis(100)).expect("readable") {
                 Read::Record(message) => {
                     let payload = String::from_utf8_lossy(message.payload().unwrap_or_default()).into_owned();
@@ -367,7 +399,10 @@ mod tests {
     }
 
     fn owned(records: &[(&str, i32, &str)]) -> Vec<(String, i32, String)> {
-        records.iter().map(|(topic, partition, text)| ((*topic).into(), *partition, (*text).into())).collect()
+        records
+            .iter()
+            .map(|(topic, partition, text)| ((*topic).into(), *partition, (*text).into()))
+            .collect()
     }
 
     #[test]
@@ -379,7 +414,10 @@ mod tests {
             TopicReader::open(&broker.settings(), &["a", "b"], ReadFrom::Beginning).expect("a reader");
         let (read, ends) = read_to_the_end(&reader);
         assert_eq!(read, owned(&records));
-        assert_eq!(ends, [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)]);
+        assert_eq!(
+            ends,
+            [("a".to_owned(), 0), ("a".to_owned(), 1), ("b".to_owned(), 0)]
+        );
         reader.ping(LIMIT).expect("the broker answers");
     }
 
@@ -406,9 +444,16 @@ mod tests {
         produce(&broker.settings(), &[("a", 0, "1"), ("a", 0, "2"), ("a", 0, "3")]);
         // Nothing is newer than the end of time.
         for (at_least, expected) in [(0, &[][..]), (2, &["2", "3"]), (100, &["1", "2", "3"])] {
-            let from = ReadFrom::Time { epoch_ms: i64::MAX, at_least };
+            let from = ReadFrom::Time {
+                epoch_ms: i64::MAX,
+                at_least,
+            };
             let reader = TopicReader::open(&broker.settings(), &["a"], from).expect("a reader");
-            let read: Vec<String> = read_to_the_end(&reader).0.into_iter().map(|(_, _, text)| text).collect();
+            let read: Vec<String> = read_to_the_end(&reader)
+                .0
+                .into_iter()
+                .map(|(_, _, text)| text)
+                .collect();
             assert_eq!(read, expected);
         }
     }

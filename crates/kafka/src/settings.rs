@@ -21,7 +21,10 @@ pub struct KafkaSettings {
 impl KafkaSettings {
     /// A cluster without further properties.
     pub fn new(brokers: impl Into<String>) -> Self {
-        Self { brokers: brokers.into(), properties: BTreeMap::new() }
+        Self {
+            brokers: brokers.into(),
+            properties: BTreeMap::new(),
+        }
     }
 
     /// Built-in tuning < the operator's properties < what is owned by this software.
@@ -32,7 +35,9 @@ impl KafkaSettings {
         owned: &[(&str, &str)],
     ) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set("client.id", "loginlake").set_log_level(RDKafkaLogLevel::Warning);
+        config
+            .set("client.id", "loginlake")
+            .set_log_level(RDKafkaLogLevel::Warning);
         for (key, value) in tuning {
             config.set(*key, *value);
         }
@@ -59,16 +64,41 @@ impl std::fmt::Debug for KafkaSettings {
 
 /// Properties that librdkafka knows for consumers only: a producer that gets one only warns, but says so each time.
 const CONSUMER_ONLY: &[&str] = &[
-    "auto.offset.reset", "enable.auto.commit", "enable.auto.offset.store", "enable.partition.eof", "fetch.",
-    "group.", "heartbeat.interval.ms", "isolation.level", "max.poll.interval.ms", "partition.assignment.strategy",
-    "queued.", "session.timeout.ms", "check.crcs", "auto.commit.interval.ms",
+    "auto.offset.reset",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.partition.eof",
+    "fetch.",
+    "group.",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "max.poll.interval.ms",
+    "partition.assignment.strategy",
+    "queued.",
+    "session.timeout.ms",
+    "check.crcs",
+    "auto.commit.interval.ms",
 ];
 
 /// Properties for producers only.
 const PRODUCER_ONLY: &[&str] = &[
-    "acks", "batch.", "compression.", "delivery.", "enable.idempotence", "linger.ms", "message.send.max.retries",
-    "message.timeout.ms", "partitioner", "queue.buffering.", "queuing.strategy", "request.required.acks",
-    "request.timeout.ms", "retries", "sticky.partitioning", "transaction", "enable.gapless.guarantee",
+    "acks",
+    "batch.",
+    "compression.",
+    "delivery.",
+    "enable.idempotence",
+    "linger.ms",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "partitioner",
+    "queue.buffering.",
+    "queuing.strategy",
+    "request.required.acks",
+    "request.timeout.ms",
+    "retries",
+    "sticky.partitioning",
+    "transaction",
+    "enable.gapless.guarantee",
 ];
 
 pub(crate) fn for_consumer(key: &str) -> bool {
@@ -102,7 +132,9 @@ mod tests {
     #[test]
     fn debug_shows_no_values() {
         let mut settings = KafkaSettings::new("a:1");
-        settings.properties.insert("sasl.password".into(), "hunter2".into());
+        settings
+            .properties
+            .insert("sasl.password".into(), "hunter2".into());
         assert!(!format!("{settings:?}").contains("hunter2"));
     }
 }

@@ -12,9 +12,9 @@ use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::types::RDKafkaRespErr;
 
+use crate::KafkaError;
 use crate::client::LoggingContext;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_admin};
-use crate::KafkaError;
 
 /// A topic to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +53,11 @@ impl Topics {
         let config: ClientConfig = settings.client_config(&[], for_admin, &[]);
         let admin = AdminClient::from_config_and_context(&config, context.clone())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
-        Ok(Self { admin, context, brokers: settings.brokers.clone() })
+        Ok(Self {
+            admin,
+            context,
+            brokers: settings.brokers.clone(),
+        })
     }
 
     /// Describes a topic. Waits up to ten seconds for a broker.
@@ -66,7 +70,10 @@ impl Topics {
             .fetch_metadata(Some(topic), CONNECT_TIMEOUT)
             .map_err(|error| self.context.state.explain(&self.brokers, &error))?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let no_topic = || KafkaError::NoTopic { topic: topic.to_owned(), brokers: self.brokers.clone() };
+        let no_topic = || KafkaError::NoTopic {
+            topic: topic.to_owned(),
+            brokers: self.brokers.clone(),
+        };
         let found = found.ok_or_else(no_topic)?;
         if let Some(code) = found.error() {
             return Err(match code {
@@ -84,7 +91,10 @@ impl Topics {
         if partitions == 0 {
             return Err(no_topic());
         }
-        Ok(TopicInfo { name: topic.to_owned(), partitions })
+        Ok(TopicInfo {
+            name: topic.to_owned(),
+            partitions,
+        })
     }
 
     /// First and next-to-be-written offset of a partition.
@@ -94,7 +104,9 @@ impl Topics {
     pub fn watermarks(&self, topic: &str, partition: i32) -> Result<(i64, i64), KafkaError> {
         self.client()
             .fetch_watermarks(topic, partition, CONNECT_TIMEOUT)
-            .map_err(|error| KafkaError::of(&format!("cannot read the offsets of {topic}/{partition}"), &error))
+            .map_err(|error| {
+                KafkaError::of(&format!("cannot read the offsets of {topic}/{partition}"), &error)
+            })
     }
 
     /// Makes the topics that are not there yet.
@@ -115,7 +127,13 @@ impl Topics {
         }
         let new_topics: Vec<NewTopic<'_>> = missing
             .iter()
-            .map(|spec| NewTopic::new(&spec.name, spec.partitions, TopicReplication::Fixed(spec.replication_factor)))
+            .map(|spec| {
+                NewTopic::new(
+                    &spec.name,
+                    spec.partitions,
+                    TopicReplication::Fixed(spec.replication_factor),
+                )
+            })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(CONNECT_TIMEOUT));
         let results = block_on(self.admin.create_topics(&new_topics, &options))
@@ -125,7 +143,10 @@ impl Topics {
                 Ok(topic) => tracing::info!(topic, "topic created"),
                 Err((_, Code::TopicAlreadyExists)) => {}
                 Err((topic, code)) => {
-                    return Err(KafkaError::Failed(format!("cannot create topic {topic} at {}: {code}", self.brokers)));
+                    return Err(KafkaError::Failed(format!(
+                        "cannot create topic {topic} at {}: {code}",
+                        self.brokers
+                    )));
                 }
             }
         }
@@ -170,7 +191,11 @@ impl Topics {
             let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
             native::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
             let event = native::rd_kafka_queue_poll(queue, timeout_ms);
-            let id = if event.is_null() { None } else { topic_id_of_event(event) };
+            let id = if event.is_null() {
+                None
+            } else {
+                topic_id_of_event(event)
+            };
             if !event.is_null() {
                 native::rd_kafka_event_destroy(event);
             }
@@ -196,13 +221,18 @@ unsafe fn topic_id_of_event(event: *mut native::rd_kafka_event_t) -> Option<Stri
             return None;
         }
         let id = native::rd_kafka_TopicDescription_topic_id(*topics);
-        if id.is_null() || (native::rd_kafka_Uuid_most_significant_bits(id) == 0
-            && native::rd_kafka_Uuid_least_significant_bits(id) == 0)
+        if id.is_null()
+            || (native::rd_kafka_Uuid_most_significant_bits(id) == 0
+                && native::rd_kafka_Uuid_least_significant_bits(id) == 0)
         {
             return None;
         }
         let text = native::rd_kafka_Uuid_base64str(id);
-        if text.is_null() { None } else { Some(CStr::from_ptr(text).to_string_lossy().into_owned()) }
+        if text.is_null() {
+            None
+        } else {
+            Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+        }
     }
 }
 

@@ -76,6 +76,16 @@ pub enum LakeError {
     Invariant(String),
 }
 
+/// Answers of S3 that are about who asks, whatever their status.
+const ACCESS_CODES: &[&str] = &[
+    "SignatureDoesNotMatch",
+    "InvalidAccessKeyId",
+    "AccessDenied",
+    "ExpiredToken",
+    "403 Forbidden",
+    "401 Unauthorized",
+];
+
 impl LakeError {
     /// True when the same call may succeed later without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
@@ -88,16 +98,29 @@ impl LakeError {
         let place = place.to_owned();
         match error {
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
-                LakeError::AccessDenied { place, detail: store_code(&text) }
+                LakeError::AccessDenied {
+                    place,
+                    detail: store_code(&text),
+                }
             }
+            _ if ACCESS_CODES.iter().any(|code| text.contains(code)) => LakeError::AccessDenied {
+                place,
+                detail: store_code(&text),
+            },
             _ if text.contains("NoSuchBucket") => {
                 let bucket = place.strip_prefix("s3://").unwrap_or(&place);
-                LakeError::NoBucket { bucket: bucket.split('/').next().unwrap_or(bucket).to_owned() }
+                LakeError::NoBucket {
+                    bucket: bucket.split('/').next().unwrap_or(bucket).to_owned(),
+                }
             }
-            _ if text.contains("Permission denied (os error 13)") => {
-                LakeError::AccessDenied { place, detail: "permission denied by the file system".to_owned() }
-            }
-            _ => LakeError::Unreachable { place, detail: shorten(&text) },
+            _ if text.contains("Permission denied (os error 13)") => LakeError::AccessDenied {
+                place,
+                detail: "permission denied by the file system".to_owned(),
+            },
+            _ => LakeError::Unreachable {
+                place,
+                detail: shorten(&text),
+            },
         }
     }
 }

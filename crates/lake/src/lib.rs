@@ -5,18 +5,22 @@
 //! - [`table`]: one Delta table: its schema, a pinned snapshot of it, and the one commit protocol that every writer uses;
 //! - [`file`]: rows into Parquet, encoded in memory and uploaded;
 //! - [`ingest`]: records of Kafka partitions into batches, files and commits, exactly once;
-//! - [`compact`]: many small files of a table partition into few sorted ones, the rows unchanged.
+//! - [`compact`]: many small files of a table partition into few sorted ones, the rows unchanged;
+//! - [`vacuum`]: files that no version needs any more, removed;
+//! - [`history`]: who did what to a table, from its log.
 //!
 //! Guarantee: at every version of `logins`, for each Kafka partition, the rows below the committed offset are there
 //! exactly once and none above (invariants 6 and 7; the offsets are `txn` actions of the same commit as the rows).
 
 pub mod compact;
-pub mod file;
 mod error;
+pub mod file;
+pub mod history;
 pub mod ingest;
 pub mod store;
 pub mod table;
+pub mod vacuum;
 
 pub use error::LakeError;
 pub use store::{Lake, StoreOptions};
-pub use table::{DataFile, TableName, TableSnapshot};
+pub use table::{DataFile, TableName, TablePartition, TableSnapshot};

@@ -41,19 +41,28 @@ impl StoreOptions {
 
     /// Takes the `AWS_*` variables among the given ones.
     pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let aws = variables.into_iter().filter(|(key, _)| key.starts_with("AWS_")).collect();
+        let aws = variables
+            .into_iter()
+            .filter(|(key, _)| key.starts_with("AWS_"))
+            .collect();
         Self { aws }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.aws.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str()).filter(|v| !v.is_empty())
+        self.aws
+            .iter()
+            .find(|(name, _)| name == key)
+            .map(|(_, value)| value.as_str())
+            .filter(|v| !v.is_empty())
     }
 }
 
 impl std::fmt::Debug for StoreOptions {
     /// Names only: values can be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.aws.iter().map(|(key, _)| key)).finish()
+        f.debug_list()
+            .entries(self.aws.iter().map(|(key, _)| key))
+            .finish()
     }
 }
 
@@ -80,11 +89,14 @@ impl Lake {
         match uri.split_once("://") {
             Some(("s3" | "s3a", rest)) => Self::open_s3(uri, rest, options),
             Some(("file", _)) => {
-                let path = Url::parse(uri).ok().and_then(|url| url.to_file_path().ok()).ok_or_else(|| {
-                    LakeError::Configuration(format!(
-                        "--lake {uri} is not a usable file URL: write file:///absolute/path"
-                    ))
-                })?;
+                let path = Url::parse(uri)
+                    .ok()
+                    .and_then(|url| url.to_file_path().ok())
+                    .ok_or_else(|| {
+                        LakeError::Configuration(format!(
+                            "--lake {uri} is not a usable file URL: write file:///absolute/path"
+                        ))
+                    })?;
                 Self::open_directory(uri, path)
             }
             Some((scheme, _)) => Err(LakeError::Configuration(format!(
@@ -101,13 +113,21 @@ impl Lake {
         let root = Path::from_absolute_path(&path).map_err(|error| unusable(error.to_string()))?;
         let store_url = Url::parse("file:///").map_err(|error| unusable(error.to_string()))?;
         let store = Arc::new(LocalFileSystem::new());
-        Ok(Self { uri: uri.to_owned(), store, store_url, root, directory: Some(path) })
+        Ok(Self {
+            uri: uri.to_owned(),
+            store,
+            store_url,
+            root,
+            directory: Some(path),
+        })
     }
 
     fn open_s3(uri: &str, rest: &str, options: &StoreOptions) -> Result<Self, LakeError> {
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket.is_empty() {
-            return Err(LakeError::Configuration(format!("--lake {uri} names no bucket: write s3://bucket/prefix")));
+            return Err(LakeError::Configuration(format!(
+                "--lake {uri} names no bucket: write s3://bucket/prefix"
+            )));
         }
         let mut builder = AmazonS3Builder::new();
         for (key, value) in &options.aws {
@@ -115,30 +135,45 @@ impl Lake {
                 builder = builder.with_config(key, value.as_str());
             }
         }
-        let endpoint = options.get("AWS_ENDPOINT_URL_S3").or_else(|| options.get("AWS_ENDPOINT_URL"));
+        let endpoint = options
+            .get("AWS_ENDPOINT_URL_S3")
+            .or_else(|| options.get("AWS_ENDPOINT_URL"));
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
         let plain_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let said = options.get("AWS_ALLOW_HTTP").is_some_and(|value| matches!(value, "true" | "1" | "TRUE"));
+        let said = options
+            .get("AWS_ALLOW_HTTP")
+            .is_some_and(|value| matches!(value, "true" | "1" | "TRUE"));
         if plain_http && !said && !endpoint.is_some_and(is_loopback) {
             return Err(LakeError::Configuration(format!(
                 "AWS_ENDPOINT_URL {} is plain HTTP on another machine: use https, or set AWS_ALLOW_HTTP=true",
                 endpoint.unwrap_or_default()
             )));
         }
-        let other_source = ["AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_SKIP_SIGNATURE"];
+        let other_source = [
+            "AWS_WEB_IDENTITY_TOKEN_FILE",
+            "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+            "AWS_SKIP_SIGNATURE",
+        ];
         if endpoint.is_some()
             && options.get("AWS_ACCESS_KEY_ID").is_none()
             && other_source.iter().all(|key| options.get(key).is_none())
         {
             return Err(LakeError::Configuration(
-                "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY".to_owned(),
+                "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    .to_owned(),
             ));
         }
-        let retry = RetryConfig { max_retries: RETRIES_PER_CALL, retry_timeout: RETRY_LIMIT, ..Default::default() };
-        let client = ClientOptions::new().with_timeout(REQUEST_TIMEOUT).with_allow_http(plain_http);
+        let retry = RetryConfig {
+            max_retries: RETRIES_PER_CALL,
+            retry_timeout: RETRY_LIMIT,
+            ..Default::default()
+        };
+        let client = ClientOptions::new()
+            .with_timeout(REQUEST_TIMEOUT)
+            .with_allow_http(plain_http);
         let store = builder
             .with_bucket_name(bucket)
             .with_retry(retry)
@@ -149,7 +184,13 @@ impl Lake {
             .map_err(|error| LakeError::Configuration(format!("--lake {uri}: {error}")))?;
         let root = Path::parse(prefix.trim_end_matches('/'))
             .map_err(|error| LakeError::Configuration(format!("--lake {uri}: {error}")))?;
-        Ok(Self { uri: uri.to_owned(), store: Arc::new(store), store_url, root, directory: None })
+        Ok(Self {
+            uri: uri.to_owned(),
+            store: Arc::new(store),
+            store_url,
+            root,
+            directory: None,
+        })
     }
 
     /// The same lake with another object store in front, for tests that make the store fail.
@@ -198,7 +239,9 @@ impl Lake {
     pub(crate) fn table_url(&self, table: TableName) -> Result<Url, LakeError> {
         let unusable = || LakeError::Configuration(format!("--lake {} cannot be written as a URL", self.uri));
         match &self.directory {
-            Some(directory) => Url::from_directory_path(directory.join(table.as_str())).map_err(|()| unusable()),
+            Some(directory) => {
+                Url::from_directory_path(directory.join(table.as_str())).map_err(|()| unusable())
+            }
             None => {
                 let mut url = self.store_url.clone();
                 url.set_path(&format!("{}/", self.table_path(table)));
@@ -209,7 +252,12 @@ impl Lake {
 
     pub(crate) fn log_store(&self, table: TableName) -> Result<LogStoreRef, LakeError> {
         let url = self.table_url(table)?;
-        Ok(default_logstore(self.table_store(table), self.object_store(), &url, &StorageConfig::default()))
+        Ok(default_logstore(
+            self.table_store(table),
+            self.object_store(),
+            &url,
+            &StorageConfig::default(),
+        ))
     }
 
     /// Checks that the lake can be reached and listed.
@@ -217,7 +265,13 @@ impl Lake {
     /// # Errors
     /// The reason, sorted: no such bucket, access denied, unreachable.
     pub async fn check(&self) -> Result<(), LakeError> {
-        let mut listing = self.store.list(Some(&self.root.clone().join(TableName::Logins.as_str()).join("_delta_log")));
+        let mut listing = self.store.list(Some(
+            &self
+                .root
+                .clone()
+                .join(TableName::Logins.as_str())
+                .join("_delta_log"),
+        ));
         match listing.next().await {
             None | Some(Ok(_) | Err(object_store::Error::NotFound { .. })) => Ok(()),
             Some(Err(error)) => Err(LakeError::from_store(&self.uri, error)),
@@ -247,20 +301,36 @@ mod tests {
     fn a_directory_needs_not_exist_to_be_opened() {
         let lake = Lake::open("./some lake", &StoreOptions::default()).unwrap();
         assert_eq!(lake.object_store_url().as_str(), "file:///");
-        assert!(lake.table_path(TableName::Logins).as_ref().ends_with("some lake/logins"));
-        assert!(lake.table_url(TableName::Logins).unwrap().as_str().ends_with("some%20lake/logins/"));
+        assert!(
+            lake.table_path(TableName::Logins)
+                .as_ref()
+                .ends_with("some lake/logins")
+        );
+        assert!(
+            lake.table_url(TableName::Logins)
+                .unwrap()
+                .as_str()
+                .ends_with("some%20lake/logins/")
+        );
     }
 
     #[test]
     fn an_s3_address_is_bucket_and_prefix() {
         let lake = Lake::open(
             "s3://bucket/a/b/",
-            &options(&[("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s"), ("AWS_REGION", "eu-west-1")]),
+            &options(&[
+                ("AWS_ACCESS_KEY_ID", "k"),
+                ("AWS_SECRET_ACCESS_KEY", "s"),
+                ("AWS_REGION", "eu-west-1"),
+            ]),
         )
         .unwrap();
         assert_eq!(lake.object_store_url().as_str(), "s3://bucket/");
         assert_eq!(lake.table_path(TableName::Rejected).as_ref(), "a/b/rejected");
-        assert_eq!(lake.table_url(TableName::Rejected).unwrap().as_str(), "s3://bucket/a/b/rejected/");
+        assert_eq!(
+            lake.table_url(TableName::Rejected).unwrap().as_str(),
+            "s3://bucket/a/b/rejected/"
+        );
     }
 
     #[test]
@@ -282,7 +352,11 @@ mod tests {
 
     #[test]
     fn missing_credentials_are_said_before_the_first_request() {
-        let error = Lake::open("s3://b/p", &options(&[("AWS_ENDPOINT_URL", "https://s3.example")])).unwrap_err();
+        let error = Lake::open(
+            "s3://b/p",
+            &options(&[("AWS_ENDPOINT_URL", "https://s3.example")]),
+        )
+        .unwrap_err();
         assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"), "{error}");
     }
 

@@ -12,10 +12,13 @@ use crate::exit::ExitError;
 /// # Errors
 /// A usage error: the file cannot be read, or the settings do not fit together.
 pub fn contract(resolved: &ResolvedContract) -> Result<Contract, ExitError> {
-    let mut builder = Contract::builder().earliest_ms(resolved.earliest_ms).max_ahead_ms(resolved.max_ahead_ms);
+    let mut builder = Contract::builder()
+        .earliest_ms(resolved.earliest_ms)
+        .max_ahead_ms(resolved.max_ahead_ms);
     if let Some(path) = &resolved.regions_file {
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| ExitError::usage(format!("cannot read --regions {}: {error}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|error| {
+            ExitError::usage(format!("cannot read --regions {}: {error}", path.display()))
+        })?;
         let table = RegionTable::from_csv(&text)
             .map_err(|error| ExitError::usage(format!("--regions {}: {error}", path.display())))?;
         builder = builder.regions(table);

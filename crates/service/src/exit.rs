@@ -25,6 +25,8 @@ pub struct ExitError {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
+    /// Lines to be shown below the message as they are: the place in a text, with a caret.
+    pub excerpt: Option<String>,
     quiet: bool,
 }
 
@@ -52,6 +54,7 @@ impl ExitError {
             code,
             message: one_line(&chain(error)),
             hint: None,
+            excerpt: None,
             quiet: false,
         }
     }
@@ -66,6 +69,13 @@ impl ExitError {
         }
     }
 
+    /// The same error with lines that show the place. They must be free of control characters but for their line ends.
+    #[must_use]
+    pub fn with_excerpt(mut self, excerpt: impl Into<String>) -> Self {
+        self.excerpt = Some(excerpt.into());
+        self
+    }
+
     /// The same error with a second line that says what to do.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Display) -> Self {
@@ -78,6 +88,7 @@ impl ExitError {
             code,
             message: one_line(&format!("{message:#}")),
             hint: None,
+            excerpt: None,
             quiet: false,
         }
     }
@@ -93,6 +104,9 @@ impl ExitError {
             ("", "", "")
         };
         writeln!(out, "{red}error:{plain} {}", self.message)?;
+        for line in self.excerpt.iter().flat_map(|excerpt| excerpt.lines()) {
+            writeln!(out, "{line}")?;
+        }
         if let Some(hint) = &self.hint {
             writeln!(out, "{cyan}hint:{plain} {hint}")?;
         }

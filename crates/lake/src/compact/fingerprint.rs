@@ -25,10 +25,18 @@ impl Fingerprint {
     /// # Errors
     /// A sentence when a row has no position.
     pub(crate) fn add_batch(&mut self, batch: &RecordBatch) -> Result<(), String> {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| format!("the rows have no column {name}"));
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| format!("the rows have no column {name}"))
+        };
         let wrong_type = || format!("{} are not 32 and 64 bits wide", POSITION_COLUMNS.join(" and "));
-        let partitions = column(POSITION_COLUMNS[0])?.as_primitive_opt::<Int32Type>().ok_or_else(wrong_type)?;
-        let offsets = column(POSITION_COLUMNS[1])?.as_primitive_opt::<Int64Type>().ok_or_else(wrong_type)?;
+        let partitions = column(POSITION_COLUMNS[0])?
+            .as_primitive_opt::<Int32Type>()
+            .ok_or_else(wrong_type)?;
+        let offsets = column(POSITION_COLUMNS[1])?
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(wrong_type)?;
         if partitions.null_count() > 0 || offsets.null_count() > 0 {
             return Err(format!("rows without {}", POSITION_COLUMNS.join(" and ")));
         }
@@ -48,7 +56,11 @@ impl Fingerprint {
 
 impl std::fmt::Display for Fingerprint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} rows, sum {:016x}, xor {:016x}", self.rows, self.sum, self.xor)
+        write!(
+            f,
+            "{} rows, sum {:016x}, xor {:016x}",
+            self.rows, self.sum, self.xor
+        )
     }
 }
 
@@ -56,7 +68,9 @@ impl std::fmt::Display for Fingerprint {
 fn hash(partition: i32, offset: i64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let partition = mix(u64::from(partition.cast_unsigned()).wrapping_add(GOLDEN));
-    mix(partition.wrapping_add(offset.cast_unsigned()).wrapping_add(GOLDEN))
+    mix(partition
+        .wrapping_add(offset.cast_unsigned())
+        .wrapping_add(GOLDEN))
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection in which each input bit moves half of the output's.
@@ -77,7 +91,9 @@ mod tests {
 
     fn of(positions: &[(i32, i64)]) -> Fingerprint {
         let mut fingerprint = Fingerprint::default();
-        positions.iter().for_each(|(partition, offset)| fingerprint.add(*partition, *offset));
+        positions
+            .iter()
+            .for_each(|(partition, offset)| fingerprint.add(*partition, *offset));
         fingerprint
     }
 

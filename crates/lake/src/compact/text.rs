@@ -10,7 +10,10 @@ pub(crate) struct TextTable {
 
 impl TextTable {
     pub(crate) fn new(header: Vec<&'static str>) -> Self {
-        Self { header, rows: Vec::new() }
+        Self {
+            header,
+            rows: Vec::new(),
+        }
     }
 
     pub(crate) fn push(&mut self, row: Vec<String>) {
@@ -32,7 +35,11 @@ impl fmt::Display for TextTable {
             let mut line = String::new();
             for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
                 let width = *width;
-                line.push_str(&if column == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") });
+                line.push_str(&if column == 0 {
+                    format!("{cell:<width$}")
+                } else {
+                    format!("  {cell:>width$}")
+                });
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -81,6 +88,9 @@ mod tests {
     #[test]
     fn bytes_have_the_unit_that_keeps_them_short() {
         let texts = [0, 1023, 1024, 1536, 5 << 20, 3 << 40].map(bytes_text);
-        assert_eq!(texts, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 TiB"]);
+        assert_eq!(
+            texts,
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 MiB", "3.0 TiB"]
+        );
     }
 }

@@ -46,7 +46,11 @@ pub fn encode(
     let mut encoded = Vec::new();
     for (partition_values, part) in split_by_partition(batch, partition_columns)? {
         let kept: Vec<usize> = (0..part.num_columns())
-            .filter(|index| !partition_columns.iter().any(|column| column == part.schema().field(*index).name()))
+            .filter(|index| {
+                !partition_columns
+                    .iter()
+                    .any(|column| column == part.schema().field(*index).name())
+            })
             .collect();
         encoded.push(encode_part(&part.project(&kept)?, partition_values, tier)?);
     }
@@ -69,8 +73,9 @@ fn encode_part(
     let mut columns = Vec::with_capacity(file_schema.fields().len());
     for (field, array) in file_schema.fields().iter().zip(part.columns()) {
         for leaf in compute_leaves(field, array)? {
-            let mut writer =
-                writers.next().ok_or_else(|| ParquetError::General("fewer column writers than leaves".to_owned()))?;
+            let mut writer = writers
+                .next()
+                .ok_or_else(|| ParquetError::General("fewer column writers than leaves".to_owned()))?;
             writer.write(&leaf)?;
             columns.push(writer.close()?);
         }
@@ -110,18 +115,28 @@ pub fn without_kafka_partitions(
     for batch in reader {
         let batch = batch?;
         let kept = batch.column_by_name("kafka_partition").map(|column| {
-            column.as_primitive::<Int32Type>().iter().map(|value| value.map(|p| !leaving.contains(&p))).collect()
+            column
+                .as_primitive::<Int32Type>()
+                .iter()
+                .map(|value| value.map(|p| !leaving.contains(&p)))
+                .collect()
         });
         let kept: BooleanArray =
             kept.ok_or_else(|| ParquetError::General("rows without kafka_partition".to_owned()))?;
         parts.push(filter_record_batch(&batch, &kept)?);
     }
     let rest = arrow::compute::concat_batches(&file_schema, &parts)?;
-    if rest.num_rows() == 0 { Ok(None) } else { encode_part(&rest, partition_values, tier).map(Some) }
+    if rest.num_rows() == 0 {
+        Ok(None)
+    } else {
+        encode_part(&rest, partition_values, tier).map(Some)
+    }
 }
 
 fn kafka_partitions_of(part: &RecordBatch) -> BTreeSet<i32> {
-    let Some(column) = part.column_by_name("kafka_partition") else { return BTreeSet::new() };
+    let Some(column) = part.column_by_name("kafka_partition") else {
+        return BTreeSet::new();
+    };
     let mut found = BTreeSet::new();
     let mut last = None;
     // Rows come in runs of one partition: look a value up only when it changes.
@@ -143,11 +158,15 @@ fn split_by_partition(
         return Ok(vec![(Vec::new(), batch.clone())]);
     }
     let mut keys: std::collections::BTreeMap<Vec<i32>, Vec<u32>> = std::collections::BTreeMap::new();
-    let columns: Vec<Vec<i32>> =
-        partition_columns.iter().map(|name| integers(batch, name)).collect::<Result<_, _>>()?;
+    let columns: Vec<Vec<i32>> = partition_columns
+        .iter()
+        .map(|name| integers(batch, name))
+        .collect::<Result<_, _>>()?;
     let mut last: Option<(Vec<i32>, Vec<u32>)> = None;
     for row in 0..batch.num_rows() {
-        let same = last.as_ref().is_some_and(|(key, _)| key.iter().zip(&columns).all(|(k, c)| *k == c[row]));
+        let same = last
+            .as_ref()
+            .is_some_and(|(key, _)| key.iter().zip(&columns).all(|(k, c)| *k == c[row]));
         if !same {
             if let Some((key, rows)) = last.take() {
                 keys.entry(key).or_default().extend(rows);
@@ -164,8 +183,15 @@ fn split_by_partition(
     let only_one = keys.len() == 1;
     keys.into_iter()
         .map(|(key, rows)| {
-            let values = partition_columns.iter().zip(&key).map(|(name, value)| (name.clone(), text(name, *value)));
-            let part = if only_one { batch.clone() } else { take_record_batch(batch, &UInt32Array::from(rows))? };
+            let values = partition_columns
+                .iter()
+                .zip(&key)
+                .map(|(name, value)| (name.clone(), text(name, *value)));
+            let part = if only_one {
+                batch.clone()
+            } else {
+                take_record_batch(batch, &UInt32Array::from(rows))?
+            };
             Ok((values.collect(), part))
         })
         .collect()
@@ -173,14 +199,18 @@ fn split_by_partition(
 
 /// A partition column as integers: dates are days since the epoch, hours are hours.
 fn integers(batch: &RecordBatch, name: &str) -> Result<Vec<i32>, ParquetError> {
-    let column =
-        batch.column_by_name(name).ok_or_else(|| ParquetError::General(format!("no partition column {name}")))?;
+    let column = batch
+        .column_by_name(name)
+        .ok_or_else(|| ParquetError::General(format!("no partition column {name}")))?;
     if let Some(dates) = column.as_primitive_opt::<Date32Type>() {
         Ok(dates.values().to_vec())
     } else if let Some(hours) = column.as_primitive_opt::<Int8Type>() {
         Ok(hours.values().iter().map(|hour| i32::from(*hour)).collect())
     } else {
-        Err(ParquetError::General(format!("cannot partition by {name} of type {}", column.data_type())))
+        Err(ParquetError::General(format!(
+            "cannot partition by {name} of type {}",
+            column.data_type()
+        )))
     }
 }
 

@@ -19,8 +19,14 @@ pub enum Tier {
 /// Columns whose values hardly repeat: a dictionary would only be tried and thrown away.
 const NEARLY_UNIQUE: &[&str] = &["device_id", "ip", "raw", "user_id"];
 /// Integers that grow slowly from row to row.
-const SLOWLY_GROWING: &[&str] =
-    &["event_time", "kafka_offset", "kafka_timestamp", "processed_timestamp", "timestamp", "raw_length"];
+const SLOWLY_GROWING: &[&str] = &[
+    "event_time",
+    "kafka_offset",
+    "kafka_timestamp",
+    "processed_timestamp",
+    "timestamp",
+    "raw_length",
+];
 /// The longest value that statistics keep, in bytes.
 const STATISTICS_LENGTH: usize = 64;
 /// Expected share of false answers of a bloom filter.

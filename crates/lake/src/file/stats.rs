@@ -28,9 +28,14 @@ pub fn delta_stats(metadata: &ParquetMetaData, schema: &Schema) -> String {
         .map(|(index, column)| (column.name().to_owned(), index))
         .collect();
     for field in schema.fields() {
-        let Some(index) = columns.get(field.name()) else { continue };
-        let chunks: Option<Vec<&Statistics>> =
-            metadata.row_groups().iter().map(|group| group.column(*index).statistics()).collect();
+        let Some(index) = columns.get(field.name()) else {
+            continue;
+        };
+        let chunks: Option<Vec<&Statistics>> = metadata
+            .row_groups()
+            .iter()
+            .map(|group| group.column(*index).statistics())
+            .collect();
         let Some(chunks) = chunks else { continue };
         let nulls: Option<u64> = chunks.iter().map(|chunk| chunk.null_count_opt()).sum();
         if let Some(nulls) = nulls {
@@ -41,13 +46,16 @@ pub fn delta_stats(metadata: &ParquetMetaData, schema: &Schema) -> String {
             max_values.insert(field.name().clone(), max);
         }
     }
-    json!({ "numRecords": rows, "minValues": min_values, "maxValues": max_values, "nullCount": null_counts }).to_string()
+    json!({ "numRecords": rows, "minValues": min_values, "maxValues": max_values, "nullCount": null_counts })
+        .to_string()
 }
 
 /// Smallest and largest over all row groups; `None` when unknown or when there are only nulls.
 fn bounds(data_type: &DataType, chunks: &[&Statistics]) -> Option<(Value, Value)> {
     // A row group of nulls only has no bounds and changes none.
-    let bounded = chunks.iter().filter(|chunk| chunk.min_bytes_opt().is_some() && chunk.max_bytes_opt().is_some());
+    let bounded = chunks
+        .iter()
+        .filter(|chunk| chunk.min_bytes_opt().is_some() && chunk.max_bytes_opt().is_some());
     match data_type {
         DataType::Utf8 => {
             let texts = bounded.map(|chunk| match chunk {
@@ -61,16 +69,24 @@ fn bounds(data_type: &DataType, chunks: &[&Statistics]) -> Option<(Value, Value)
             let (min, max) = fold(texts)?;
             Some((json!(shorten(&min)), json!(lengthen(&max)?)))
         }
-        DataType::Int8 | DataType::Int32 | DataType::Int64 | DataType::Timestamp(TimeUnit::Microsecond, _) => {
+        DataType::Int8
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::Timestamp(TimeUnit::Microsecond, _) => {
             let numbers = bounded.map(|chunk| match chunk {
-                Statistics::Int32(values) => Some((i64::from(*values.min_opt()?), i64::from(*values.max_opt()?))),
+                Statistics::Int32(values) => {
+                    Some((i64::from(*values.min_opt()?), i64::from(*values.max_opt()?)))
+                }
                 Statistics::Int64(values) => Some((*values.min_opt()?, *values.max_opt()?)),
                 _ => None,
             });
             let (min, max) = fold(numbers)?;
             if matches!(data_type, DataType::Timestamp(..)) {
                 // Delta keeps milliseconds: down for the smallest, up for the largest.
-                Some((timestamp(min.div_euclid(1_000))?, timestamp(-((-max).div_euclid(1_000)))?))
+                Some((
+                    timestamp(min.div_euclid(1_000))?,
+                    timestamp(-((-max).div_euclid(1_000)))?,
+                ))
             } else {
                 Some((json!(min), json!(max)))
             }
@@ -93,12 +109,16 @@ fn fold<T: Ord>(bounds: impl Iterator<Item = Option<(T, T)>>) -> Option<(T, T)> 
 }
 
 fn timestamp(ms: i64) -> Option<Value> {
-    Some(json!(DateTime::from_timestamp_millis(ms)?.to_rfc3339_opts(SecondsFormat::Millis, true)))
+    Some(json!(
+        DateTime::from_timestamp_millis(ms)?.to_rfc3339_opts(SecondsFormat::Millis, true)
+    ))
 }
 
 /// A prefix is never larger than the text.
 fn shorten(text: &str) -> &str {
-    text.char_indices().nth(MAX_TEXT).map_or(text, |(end, _)| &text[..end])
+    text.char_indices()
+        .nth(MAX_TEXT)
+        .map_or(text, |(end, _)| &text[..end])
 }
 
 /// A prefix with its last character raised is never smaller than the text; `None` when no character can be raised.

@@ -50,21 +50,39 @@ impl FileStream {
         let properties = writer_properties(schema, Tier::Compacted, expected_rows.min(ROW_GROUP_ROWS));
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.as_ref().clone()))
             .map_err(|error| write_error(&path, error))?;
-        let location = Path::parse(&path).map_err(|source| {
-            LakeError::from_store(place, object_store::Error::InvalidPath { source })
-        })?;
-        let upload = PartUpload { store, location, multipart: None, waiting: Vec::new(), parts: JoinSet::new(), size: 0 };
+        let location = Path::parse(&path)
+            .map_err(|source| LakeError::from_store(place, object_store::Error::InvalidPath { source }))?;
+        let upload = PartUpload {
+            store,
+            location,
+            multipart: None,
+            waiting: Vec::new(),
+            parts: JoinSet::new(),
+            size: 0,
+        };
         let schema = Arc::clone(schema);
-        Ok(Self { place: place.to_owned(), path, schema, rows: 0, row_group_bytes, writer, upload })
+        Ok(Self {
+            place: place.to_owned(),
+            path,
+            schema,
+            rows: 0,
+            row_group_bytes,
+            writer,
+            upload,
+        })
     }
 
     /// Adds rows. May wait for the store.
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), LakeError> {
         let flushed = self.writer.flushed_row_groups().len();
-        self.writer.write(batch).map_err(|error| write_error(&self.path, error))?;
+        self.writer
+            .write(batch)
+            .map_err(|error| write_error(&self.path, error))?;
         self.rows += batch.num_rows() as u64;
         if self.writer.in_progress_size() >= self.row_group_bytes {
-            self.writer.flush().map_err(|error| write_error(&self.path, error))?;
+            self.writer
+                .flush()
+                .map_err(|error| write_error(&self.path, error))?;
         }
         if self.writer.flushed_row_groups().len() > flushed {
             self.push_encoded().await?;
@@ -79,9 +97,15 @@ impl FileStream {
 
     /// Completes the file and says what a commit has to know of it.
     pub(crate) async fn finish(&mut self, partition: &TablePartition) -> Result<NewFile, LakeError> {
-        let metadata = self.writer.finish().map_err(|error| write_error(&self.path, error))?;
+        let metadata = self
+            .writer
+            .finish()
+            .map_err(|error| write_error(&self.path, error))?;
         self.push_encoded().await?;
-        self.upload.finish().await.map_err(|error| LakeError::from_store(&self.place, error))?;
+        self.upload
+            .finish()
+            .await
+            .map_err(|error| LakeError::from_store(&self.place, error))?;
         Ok(NewFile {
             path: self.path.clone(),
             size_bytes: self.upload.size,
@@ -104,12 +128,19 @@ impl FileStream {
 
     async fn push_encoded(&mut self) -> Result<(), LakeError> {
         let encoded = std::mem::take(self.writer.inner_mut());
-        self.upload.push(encoded.into()).await.map_err(|error| LakeError::from_store(&self.place, error))
+        self.upload
+            .push(encoded.into())
+            .await
+            .map_err(|error| LakeError::from_store(&self.place, error))
     }
 }
 
 fn write_error(path: &str, source: ParquetError) -> LakeError {
-    LakeError::Parquet { action: "write", path: path.to_owned(), source }
+    LakeError::Parquet {
+        action: "write",
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// Bytes into an object: one put when they are few, parts of equal size otherwise.
@@ -154,7 +185,10 @@ impl PartUpload {
         match self.parts.join_next().await {
             None => Ok(()),
             Some(Ok(result)) => result,
-            Some(Err(error)) => Err(object_store::Error::Generic { store: "upload", source: Box::new(error) }),
+            Some(Err(error)) => Err(object_store::Error::Generic {
+                store: "upload",
+                source: Box::new(error),
+            }),
         }
     }
 

@@ -50,18 +50,31 @@ impl AssembledFile {
         let expected: u64 = groups.iter().map(|group| group.bytes).sum();
         let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
         let metadata = write_file(groups, tier, &mut bytes)?;
-        Ok(Self { partition_values, rows, stats_json: delta_stats(&metadata, &schema), bytes: bytes.into() })
+        Ok(Self {
+            partition_values,
+            rows,
+            stats_json: delta_stats(&metadata, &schema),
+            bytes: bytes.into(),
+        })
     }
 
     /// The path of the file inside its table: the partition's folders, then a name that says which batch made it.
     pub fn path(&self, batch_id: uuid::Uuid, number: usize) -> String {
-        let folders: String = self.partition_values.iter().map(|(name, value)| format!("{name}={value}/")).collect();
+        let folders: String = self
+            .partition_values
+            .iter()
+            .map(|(name, value)| format!("{name}={value}/"))
+            .collect();
         format!("{folders}part-{batch_id}-{number:03}.zstd.parquet")
     }
 
     /// What a commit has to say about the file, once it is stored at `path`.
     pub fn as_new_file(&self, path: String) -> NewFile {
-        let values: BTreeMap<_, _> = self.partition_values.iter().map(|(k, v)| (k.clone(), Some(v.clone()))).collect();
+        let values: BTreeMap<_, _> = self
+            .partition_values
+            .iter()
+            .map(|(k, v)| (k.clone(), Some(v.clone())))
+            .collect();
         NewFile {
             path,
             size_bytes: self.bytes.len() as u64,
@@ -77,7 +90,12 @@ impl AssembledFile {
 ///
 /// # Errors
 /// The store failed; calling again is right.
-pub async fn put_file(store: &dyn ObjectStore, place: &str, path: &str, bytes: &Bytes) -> Result<(), LakeError> {
+pub async fn put_file(
+    store: &dyn ObjectStore,
+    place: &str,
+    path: &str,
+    bytes: &Bytes,
+) -> Result<(), LakeError> {
     let result = match Path::parse(path) {
         Ok(path) if bytes.len() <= PART_BYTES => store.put(&path, bytes.clone().into()).await.map(|_| ()),
         Ok(path) => put_in_parts(store, &path, bytes).await,
@@ -86,7 +104,11 @@ pub async fn put_file(store: &dyn ObjectStore, place: &str, path: &str, bytes: &
     result.map_err(|error| LakeError::from_store(place, error))
 }
 
-async fn put_in_parts(store: &dyn ObjectStore, path: &Path, bytes: &Bytes) -> Result<(), object_store::Error> {
+async fn put_in_parts(
+    store: &dyn ObjectStore,
+    path: &Path,
+    bytes: &Bytes,
+) -> Result<(), object_store::Error> {
     let mut upload = store.put_multipart(path).await?;
     let parts = (0..bytes.len()).step_by(PART_BYTES).map(|start| {
         let end = (start + PART_BYTES).min(bytes.len());
@@ -116,7 +138,10 @@ pub(crate) fn write_file(
     let properties = writer_properties(&schema, tier, rows);
     let parquet_schema = ArrowSchemaConverter::new().convert(&schema)?;
     let mut file = SerializedFileWriter::new(sink, parquet_schema.root_schema_ptr(), properties)?;
-    file.append_key_value_metadata(KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), encode_arrow_schema(&schema)));
+    file.append_key_value_metadata(KeyValue::new(
+        ARROW_SCHEMA_META_KEY.to_owned(),
+        encode_arrow_schema(&schema),
+    ));
     for group in groups {
         let mut writer = file.next_row_group()?;
         for column in group.columns {

@@ -40,7 +40,10 @@ impl MemoryGauge {
 
     fn reserve(&self, bytes: u64) -> Reservation {
         self.0.fetch_add(bytes, Ordering::Relaxed);
-        Reservation { gauge: self.clone(), bytes }
+        Reservation {
+            gauge: self.clone(),
+            bytes,
+        }
     }
 }
 
@@ -136,7 +139,10 @@ impl BatchBuffer {
 
     /// What the batch holds.
     pub fn size(&self) -> BatchSize {
-        BatchSize { rows: self.rows, bytes: self.closed_bytes + self.open_bytes() }
+        BatchSize {
+            rows: self.rows,
+            bytes: self.closed_bytes + self.open_bytes(),
+        }
     }
 
     /// When its first record was buffered; `None` when it is empty.
@@ -190,7 +196,8 @@ impl BatchBuffer {
             }
             rows += kept.iter().map(|group| group.rows).sum::<u64>();
             let reservation = self.gauge.reserve(kept.iter().map(|group| group.bytes).sum());
-            self.encoding.push(self.runtime.spawn(async move { Ok((kept, reservation)) }));
+            self.encoding
+                .push(self.runtime.spawn(async move { Ok((kept, reservation)) }));
         }
         let mut rejected = std::mem::take(&mut self.rejected_parts);
         rejected.push(self.rejected.finish());
@@ -201,7 +208,11 @@ impl BatchBuffer {
                 self.rejected_parts.push(kept);
             }
         }
-        self.rejected_rows = self.rejected_parts.iter().map(|part| part.num_rows() as u64).sum();
+        self.rejected_rows = self
+            .rejected_parts
+            .iter()
+            .map(|part| part.num_rows() as u64)
+            .sum();
         self.rows = rows;
         if rows == 0 {
             self.begun = None;
@@ -212,7 +223,11 @@ impl BatchBuffer {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        let empty = Self::new(self.runtime.clone(), self.gauge.clone(), self.partition_columns.clone());
+        let empty = Self::new(
+            self.runtime.clone(),
+            self.gauge.clone(),
+            self.partition_columns.clone(),
+        );
         *self = empty;
     }
 
@@ -242,11 +257,16 @@ impl BatchBuffer {
 
 /// Waits for an encoder.
 pub(super) async fn join(task: Encoding) -> Result<Encoded, LakeError> {
-    task.await.unwrap_or_else(|error| Err(LakeError::Invariant(format!("an encoder panicked: {error}"))))
+    task.await
+        .unwrap_or_else(|error| Err(LakeError::Invariant(format!("an encoder panicked: {error}"))))
 }
 
 pub(super) fn encode_error(source: parquet::errors::ParquetError) -> LakeError {
-    LakeError::Parquet { action: "encode", path: "(memory)".to_owned(), source }
+    LakeError::Parquet {
+        action: "encode",
+        path: "(memory)".to_owned(),
+        source,
+    }
 }
 
 /// The rows whose Kafka partition and offset are wanted.
@@ -255,12 +275,19 @@ pub(super) fn keep_rows(
     wanted: impl Fn(i32, i64) -> bool,
 ) -> Result<RecordBatch, LakeError> {
     let missing = || LakeError::Invariant("rows without kafka_partition and kafka_offset".to_owned());
-    let partitions = part.column_by_name("kafka_partition").ok_or_else(missing)?.as_primitive::<Int32Type>();
+    let partitions = part
+        .column_by_name("kafka_partition")
+        .ok_or_else(missing)?
+        .as_primitive::<Int32Type>();
     let offsets = part
         .column_by_name("kafka_offset")
         .ok_or_else(missing)?
         .as_primitive::<arrow::datatypes::Int64Type>();
-    let mask: BooleanArray =
-        partitions.values().iter().zip(offsets.values()).map(|(p, o)| Some(wanted(*p, *o))).collect();
+    let mask: BooleanArray = partitions
+        .values()
+        .iter()
+        .zip(offsets.values())
+        .map(|(p, o)| Some(wanted(*p, *o)))
+        .collect();
     filter_record_batch(part, &mask).map_err(|error| LakeError::Invariant(error.to_string()))
 }

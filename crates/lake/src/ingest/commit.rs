@@ -84,7 +84,11 @@ impl Committer {
                 lake.uri()
             )));
         }
-        Ok(Self { logins, rejected, pipeline })
+        Ok(Self {
+            logins,
+            rejected,
+            pipeline,
+        })
     }
 
     /// The partition columns of `logins`.
@@ -130,7 +134,10 @@ impl Committer {
                 })
                 .collect();
             if steps.is_empty() {
-                return Ok(known.into_iter().filter(|(partition, _)| starts.contains_key(partition)).collect());
+                return Ok(known
+                    .into_iter()
+                    .filter(|(partition, _)| starts.contains_key(partition))
+                    .collect());
             }
             let request = CommitRequest {
                 batch_id: Uuid::new_v4(),
@@ -143,7 +150,10 @@ impl Committer {
             };
             // Fenced: somebody else wrote theirs first; what they wrote is now in the head.
             if let CommitOutcome::Conflict { detail } = self.logins.commit(&request).await? {
-                return Err(LakeError::Unreachable { place: self.logins.lake().uri().to_owned(), detail });
+                return Err(LakeError::Unreachable {
+                    place: self.logins.lake().uri().to_owned(),
+                    detail,
+                });
             }
         }
     }
@@ -159,7 +169,10 @@ impl Committer {
             let (groups, reservation) = join(task).await?;
             reservations.push(reservation);
             for group in groups {
-                by_partition.entry(group.partition_values.clone()).or_default().push(group);
+                by_partition
+                    .entry(group.partition_values.clone())
+                    .or_default()
+                    .push(group);
             }
         }
         let mut files = Vec::new();
@@ -207,11 +220,22 @@ impl Committer {
             None => self.logins_request(batch),
         };
         let outcome = self.logins.commit(&request).await;
-        let (files, bytes) = (request.adds.len(), request.adds.iter().map(|file| file.size_bytes).sum());
+        let (files, bytes) = (
+            request.adds.len(),
+            request.adds.iter().map(|file| file.size_bytes).sum(),
+        );
         batch.logins_request = Some(request);
         match outcome? {
-            CommitOutcome::Committed { version } => Ok(BatchOutcome::Committed { version, files, bytes }),
-            CommitOutcome::Fenced { app_id, expected, found } => {
+            CommitOutcome::Committed { version } => Ok(BatchOutcome::Committed {
+                version,
+                files,
+                bytes,
+            }),
+            CommitOutcome::Fenced {
+                app_id,
+                expected,
+                found,
+            } => {
                 self.remove_files(batch).await;
                 let detail = format!("{app_id} stands at {found:?}, not at {expected:?}");
                 Ok(BatchOutcome::Fenced { detail })
@@ -233,7 +257,11 @@ impl Committer {
                 to: range.to,
             })
             .collect();
-        let adds: Vec<NewFile> = batch.files.iter().map(|(path, file)| file.as_new_file(path.clone())).collect();
+        let adds: Vec<NewFile> = batch
+            .files
+            .iter()
+            .map(|(path, file)| file.as_new_file(path.clone()))
+            .collect();
         let rows: u64 = adds.iter().map(|file| file.rows).sum();
         CommitRequest {
             batch_id: batch.id,
@@ -271,14 +299,21 @@ impl Committer {
     }
 
     async fn rejected_request(&mut self, batch: &BatchInFlight) -> Result<Option<CommitRequest>, LakeError> {
-        let Some(rows) = &batch.rejected else { return Ok(None) };
+        let Some(rows) = &batch.rejected else {
+            return Ok(None);
+        };
         let held = self.pipeline.offsets(&self.rejected.head().transactions);
-        let rows = keep_rows(rows, |partition, offset| held.get(&partition).is_none_or(|held| offset >= *held))?;
+        let rows = keep_rows(rows, |partition, offset| {
+            held.get(&partition).is_none_or(|held| offset >= *held)
+        })?;
         if rows.num_rows() == 0 {
             return Ok(None);
         }
         let groups = encode(&rows, &[], Tier::Hot).map_err(encode_error)?;
-        let moved: Vec<i32> = groups.iter().flat_map(|group| group.kafka_partitions.iter().copied()).collect();
+        let moved: Vec<i32> = groups
+            .iter()
+            .flat_map(|group| group.kafka_partitions.iter().copied())
+            .collect();
         let file = AssembledFile::assemble(groups, Tier::Hot).map_err(encode_error)?;
         let path = file.path(Uuid::new_v4(), 0);
         let place = self.rejected.lake().table_place(TableName::Rejected);
@@ -288,7 +323,11 @@ impl Committer {
             .filter_map(|partition| {
                 let range = batch.ranges.get(&partition)?;
                 let app_id = self.pipeline.app_id(partition);
-                Some(TxnStep { app_id, from: held.get(&partition).copied(), to: range.to })
+                Some(TxnStep {
+                    app_id,
+                    from: held.get(&partition).copied(),
+                    to: range.to,
+                })
             })
             .collect();
         Ok(Some(CommitRequest {
@@ -319,5 +358,8 @@ impl Committer {
 
 /// Offsets as `olap history` shows them.
 fn offsets_info(ranges: &BatchRanges) -> serde_json::Value {
-    ranges.iter().map(|(partition, range)| json!([partition, range.from, range.to])).collect()
+    ranges
+        .iter()
+        .map(|(partition, range)| json!([partition, range.from, range.to]))
+        .collect()
 }

@@ -48,8 +48,14 @@ pub struct Offsets {
 impl Offsets {
     /// A partition arrives; the table has committed everything below `committed`.
     pub fn assign(&mut self, kafka_partition: i32, committed: i64) {
-        self.partitions
-            .insert(kafka_partition, PartitionState { committed, sealed: committed, next: committed });
+        self.partitions.insert(
+            kafka_partition,
+            PartitionState {
+                committed,
+                sealed: committed,
+                next: committed,
+            },
+        );
     }
 
     /// A partition leaves. What is buffered of it has to be dropped.
@@ -73,7 +79,13 @@ impl Offsets {
         let mut ranges = BatchRanges::new();
         for (partition, state) in &mut self.partitions {
             if state.next > state.sealed {
-                ranges.insert(*partition, OffsetRange { from: state.sealed, to: state.next });
+                ranges.insert(
+                    *partition,
+                    OffsetRange {
+                        from: state.sealed,
+                        to: state.next,
+                    },
+                );
                 state.sealed = state.next;
             }
         }
@@ -108,7 +120,9 @@ impl Offsets {
 
     /// Whether everything handled is committed.
     pub fn is_drained(&self) -> bool {
-        self.partitions.values().all(|state| state.committed == state.next)
+        self.partitions
+            .values()
+            .all(|state| state.committed == state.next)
     }
 
     /// Whether a partition has records that are in no batch yet.
@@ -152,7 +166,11 @@ mod tests {
         assert_eq!(offsets.accept(3, 1), Verdict::Skip);
         offsets.assign(3, 7);
         offsets.committed(&batch);
-        assert_eq!(offsets.committed_offset(3), Some(7), "an old batch does not move the new assignment");
+        assert_eq!(
+            offsets.committed_offset(3),
+            Some(7),
+            "an old batch does not move the new assignment"
+        );
         assert_eq!(offsets.accept(3, 1), Verdict::Skip);
         assert_eq!(offsets.accept(3, 7), Verdict::Buffer);
     }

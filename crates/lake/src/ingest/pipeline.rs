@@ -18,7 +18,10 @@ pub struct Pipeline {
 impl Pipeline {
     /// `incarnation` is the broker's topic id.
     pub fn new(topic: impl Into<String>, incarnation: impl Into<String>) -> Self {
-        Self { topic: topic.into(), incarnation: incarnation.into() }
+        Self {
+            topic: topic.into(),
+            incarnation: incarnation.into(),
+        }
     }
 
     /// The topic.
@@ -58,8 +61,12 @@ mod tests {
     fn offsets_are_those_of_this_incarnation_only() {
         let old = Pipeline::new("user-login", "AAA");
         let new = Pipeline::new("user-login", "BBB");
-        let transactions =
-            BTreeMap::from([(old.app_id(0), 5), (new.app_id(0), 7), (new.app_id(12), 9), ("other".to_owned(), 1)]);
+        let transactions = BTreeMap::from([
+            (old.app_id(0), 5),
+            (new.app_id(0), 7),
+            (new.app_id(12), 9),
+            ("other".to_owned(), 1),
+        ]);
         assert_eq!(new.offsets(&transactions), BTreeMap::from([(0, 7), (12, 9)]));
         assert_eq!(new.predecessor(&transactions).as_deref(), Some("AAA"));
         assert_eq!(Pipeline::new("logins", "AAA").predecessor(&transactions), None);

@@ -65,7 +65,11 @@ impl RollPolicy {
 
     /// How long a batch that was begun `age` ago may still wait: the age works without new records, too.
     pub fn time_left(&self, size: BatchSize, age: Duration) -> Duration {
-        if size.rows == 0 { Duration::MAX } else { self.max_age.saturating_sub(age) }
+        if size.rows == 0 {
+            Duration::MAX
+        } else {
+            self.max_age.saturating_sub(age)
+        }
     }
 }
 
@@ -73,7 +77,11 @@ impl RollPolicy {
 mod tests {
     use super::*;
 
-    const POLICY: RollPolicy = RollPolicy { max_age: Duration::from_secs(10), max_rows: 100, max_bytes: 1_000 };
+    const POLICY: RollPolicy = RollPolicy {
+        max_age: Duration::from_secs(10),
+        max_rows: 100,
+        max_bytes: 1_000,
+    };
 
     #[test]
     fn the_first_limit_that_is_reached_closes_the_batch() {
@@ -87,9 +95,15 @@ mod tests {
 
     #[test]
     fn an_empty_batch_waits_for_ever_and_a_full_one_not_at_all() {
-        assert_eq!(POLICY.time_left(BatchSize::default(), Duration::ZERO), Duration::MAX);
+        assert_eq!(
+            POLICY.time_left(BatchSize::default(), Duration::ZERO),
+            Duration::MAX
+        );
         let size = BatchSize { rows: 1, bytes: 1 };
-        assert_eq!(POLICY.time_left(size, Duration::from_secs(4)), Duration::from_secs(6));
+        assert_eq!(
+            POLICY.time_left(size, Duration::from_secs(4)),
+            Duration::from_secs(6)
+        );
         assert_eq!(POLICY.time_left(size, Duration::from_secs(40)), Duration::ZERO);
     }
 }

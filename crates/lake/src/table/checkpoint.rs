@@ -16,13 +16,20 @@ pub const INTERVAL_VERSIONS: i64 = 100;
 pub async fn write(lake: &Lake, table: TableName, version: i64) -> Result<(), LakeError> {
     let place = lake.table_place(table);
     let Some((snapshot, engine)) = lake.kernel_snapshot(table, Some(version)).await? else {
-        return Err(LakeError::NoSuchVersion { place, version, detail: "there is no log".to_owned() });
+        return Err(LakeError::NoSuchVersion {
+            place,
+            version,
+            detail: "there is no log".to_owned(),
+        });
     };
     run_blocking(move || {
         snapshot
             .checkpoint(engine.as_ref(), None)
             .map(|_| ())
-            .map_err(|error| LakeError::Log { place, detail: error_chain(&error) })
+            .map_err(|error| LakeError::Log {
+                place,
+                detail: error_chain(&error),
+            })
     })
     .await
 }

@@ -128,7 +128,11 @@ impl TableWriter {
     ///
     /// # Errors
     /// [`LakeError::Foreign`] when the folder holds another table, or files without a log.
-    pub async fn open_or_create(lake: &Lake, table: TableName, partition_by: PartitionBy) -> Result<Self, LakeError> {
+    pub async fn open_or_create(
+        lake: &Lake,
+        table: TableName,
+        partition_by: PartitionBy,
+    ) -> Result<Self, LakeError> {
         if let Some(writer) = Self::open(lake, table).await? {
             return Ok(writer);
         }
@@ -144,9 +148,17 @@ impl TableWriter {
     /// # Errors
     /// [`LakeError::Foreign`] when its columns are not the ones that this software writes.
     pub async fn open(lake: &Lake, table: TableName) -> Result<Option<Self>, LakeError> {
-        let Some(head) = load_head(lake, table).await? else { return Ok(None) };
+        let Some(head) = load_head(lake, table).await? else {
+            return Ok(None);
+        };
         let store = lake.table_store(table);
-        Ok(Some(Self { lake: lake.clone(), table, store, head, loaded_at: Instant::now() }))
+        Ok(Some(Self {
+            lake: lake.clone(),
+            table,
+            store,
+            head,
+            loaded_at: Instant::now(),
+        }))
     }
 
     /// A writer whose head is exactly `snapshot`: every commit after it is judged one by one. For maintenance, whose
@@ -157,7 +169,13 @@ impl TableWriter {
     pub fn at_snapshot(lake: &Lake, snapshot: &TableSnapshot) -> Result<Self, LakeError> {
         let table = snapshot.table;
         let head = head_of(lake, snapshot)?;
-        Ok(Self { lake: lake.clone(), table, store: lake.table_store(table), head, loaded_at: Instant::now() })
+        Ok(Self {
+            lake: lake.clone(),
+            table,
+            store: lake.table_store(table),
+            head,
+            loaded_at: Instant::now(),
+        })
     }
 
     /// The table.
@@ -185,10 +203,12 @@ impl TableWriter {
     /// # Errors
     /// The store cannot be reached, or the table is gone.
     pub async fn reload(&mut self) -> Result<&TableHead, LakeError> {
-        let head = load_head(&self.lake, self.table).await?.ok_or_else(|| LakeError::Log {
-            place: self.lake.table_place(self.table),
-            detail: "the table was deleted while it was in use".to_owned(),
-        })?;
+        let head = load_head(&self.lake, self.table)
+            .await?
+            .ok_or_else(|| LakeError::Log {
+                place: self.lake.table_place(self.table),
+                detail: "the table was deleted while it was in use".to_owned(),
+            })?;
         self.head = head;
         self.loaded_at = Instant::now();
         Ok(&self.head)
@@ -199,7 +219,10 @@ impl TableWriter {
     /// # Errors
     /// The store failed, or what it holds cannot be read.
     pub async fn commit(&mut self, request: &CommitRequest) -> Result<CommitOutcome, LakeError> {
-        assert!(!request.steps.is_empty(), "a commit without a compare-and-set cannot be fenced");
+        assert!(
+            !request.steps.is_empty(),
+            "a commit without a compare-and-set cannot be fenced"
+        );
         if self.loaded_at.elapsed() > HEAD_MAX_AGE {
             self.reload().await?;
             // The request itself may be among what was loaded, when an earlier call was not answered.
@@ -301,7 +324,10 @@ impl TableWriter {
     async fn read_commit(&self, version: i64) -> Result<Option<Winner>, LakeError> {
         let place = || self.lake.table_place(self.table);
         let bytes = match self.store.get(&commit_path(version)).await {
-            Ok(result) => result.bytes().await.map_err(|error| LakeError::from_store(&place(), error))?,
+            Ok(result) => result
+                .bytes()
+                .await
+                .map_err(|error| LakeError::from_store(&place(), error))?,
             Err(object_store::Error::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(LakeError::from_store(&place(), error)),
         };
@@ -351,9 +377,16 @@ struct Winner {
 
 impl Winner {
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let mut winner =
-            Winner { batch_id: None, transactions: Vec::new(), removed_paths: Vec::new(), changes_definition: false };
-        for line in bytes.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
+        let mut winner = Winner {
+            batch_id: None,
+            transactions: Vec::new(),
+            removed_paths: Vec::new(),
+            changes_definition: false,
+        };
+        for line in bytes
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.trim_ascii().is_empty())
+        {
             let action: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
             if let Some(txn) = action.get("txn") {
                 let app_id = txn["appId"].as_str().ok_or("a txn action without appId")?;
@@ -361,9 +394,15 @@ impl Winner {
                 winner.transactions.push((app_id.to_owned(), version));
             } else if let Some(remove) = action.get("remove") {
                 let path = remove["path"].as_str().ok_or("a remove action without path")?;
-                winner.removed_paths.push(percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned());
+                winner.removed_paths.push(
+                    percent_encoding::percent_decode_str(path)
+                        .decode_utf8_lossy()
+                        .into_owned(),
+                );
             } else if let Some(info) = action.get("commitInfo") {
-                winner.batch_id = info["loginlake"]["batchId"].as_str().and_then(|id| Uuid::parse_str(id).ok());
+                winner.batch_id = info["loginlake"]["batchId"]
+                    .as_str()
+                    .and_then(|id| Uuid::parse_str(id).ok());
             } else if action.get("metaData").is_some() || action.get("protocol").is_some() {
                 winner.changes_definition = true;
             }
@@ -377,7 +416,11 @@ impl Winner {
             return Some(CommitOutcome::Conflict { detail });
         }
         for step in &request.steps {
-            if let Some((_, found)) = self.transactions.iter().find(|(app_id, _)| *app_id == step.app_id) {
+            if let Some((_, found)) = self
+                .transactions
+                .iter()
+                .find(|(app_id, _)| *app_id == step.app_id)
+            {
                 return Some(CommitOutcome::Fenced {
                     app_id: step.app_id.clone(),
                     expected: step.from,
@@ -385,8 +428,13 @@ impl Winner {
                 });
             }
         }
-        let removed = request.removes.iter().find(|file| self.removed_paths.contains(&file.path))?;
-        Some(CommitOutcome::Conflict { detail: format!("version {version} removed {}", removed.path) })
+        let removed = request
+            .removes
+            .iter()
+            .find(|file| self.removed_paths.contains(&file.path))?;
+        Some(CommitOutcome::Conflict {
+            detail: format!("version {version} removed {}", removed.path),
+        })
     }
 }
 
@@ -398,8 +446,10 @@ async fn load_head(lake: &Lake, table: TableName) -> Result<Option<TableHead>, L
 }
 
 fn head_of(lake: &Lake, snapshot: &TableSnapshot) -> Result<TableHead, LakeError> {
-    schema::check_compatible(snapshot.table, &snapshot.schema)
-        .map_err(|detail| LakeError::Foreign { place: lake.table_place(snapshot.table), detail })?;
+    schema::check_compatible(snapshot.table, &snapshot.schema).map_err(|detail| LakeError::Foreign {
+        place: lake.table_place(snapshot.table),
+        detail,
+    })?;
     Ok(TableHead {
         version: snapshot.version,
         transactions: snapshot.transactions.clone(),
@@ -428,7 +478,11 @@ async fn create(lake: &Lake, table: TableName, partition_by: PartitionBy) -> Res
 }
 
 /// A folder with files but without a log is somebody else's.
-async fn refuse_foreign_files(lake: &Lake, table: TableName, store: &dyn ObjectStore) -> Result<(), LakeError> {
+async fn refuse_foreign_files(
+    lake: &Lake,
+    table: TableName,
+    store: &dyn ObjectStore,
+) -> Result<(), LakeError> {
     use futures::StreamExt;
     let mut listing = store.list(None);
     while let Some(entry) = listing.next().await {
@@ -449,20 +503,30 @@ async fn refuse_foreign_files(lake: &Lake, table: TableName, store: &dyn ObjectS
 }
 
 async fn put_commit(store: &dyn ObjectStore, version: i64, body: Bytes) -> Result<Put, object_store::Error> {
-    let options = PutOptions { mode: PutMode::Create, ..Default::default() };
+    let options = PutOptions {
+        mode: PutMode::Create,
+        ..Default::default()
+    };
     match store.put_opts(&commit_path(version), body.into(), options).await {
         Ok(_) => Ok(Put::Done),
-        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(Put::Taken),
+        Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+            Ok(Put::Taken)
+        }
         Err(error) => Err(error),
     }
 }
 
-fn commit_path(version: i64) -> Path {
+pub(crate) fn commit_path(version: i64) -> Path {
     Path::from(format!("_delta_log/{version:020}.json"))
 }
 
 fn join_lines(lines: &[Value]) -> Bytes {
-    lines.iter().map(Value::to_string).collect::<Vec<_>>().join("\n").into()
+    lines
+        .iter()
+        .map(Value::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+        .into()
 }
 
 fn add_action(file: &NewFile, data_change: bool) -> Result<Value, LakeError> {
@@ -497,7 +561,8 @@ fn remove_action(file: &DataFile, data_change: bool, now_ms: i64) -> Result<Valu
 
 /// Wraps an action by its name, without the fields that it does not have.
 fn as_action(name: &str, value: Result<Value, serde_json::Error>) -> Result<Value, LakeError> {
-    let mut value = value.map_err(|error| LakeError::Invariant(format!("cannot write a Delta action: {error}")))?;
+    let mut value =
+        value.map_err(|error| LakeError::Invariant(format!("cannot write a Delta action: {error}")))?;
     if let Some(fields) = value.as_object_mut() {
         fields.retain(|_, field| !field.is_null());
     }

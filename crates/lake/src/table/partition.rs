@@ -22,12 +22,20 @@ impl TablePartition {
     /// The partition that a file belongs to.
     pub fn of(partition_columns: &[String], file: &DataFile) -> Self {
         let value = |column: &String| file.partition_values.get(column).cloned().flatten();
-        Self { values: partition_columns.iter().map(|column| (column.clone(), value(column))).collect() }
+        Self {
+            values: partition_columns
+                .iter()
+                .map(|column| (column.clone(), value(column)))
+                .collect(),
+        }
     }
 
     /// The value of one partition column; `None` when it is NULL or no partition column.
     pub fn value(&self, column: &str) -> Option<&str> {
-        self.values.iter().find(|(name, _)| name == column).and_then(|(_, value)| value.as_deref())
+        self.values
+            .iter()
+            .find(|(name, _)| name == column)
+            .and_then(|(_, value)| value.as_deref())
     }
 
     /// Column → value, as a commit writes them.
@@ -38,7 +46,13 @@ impl TablePartition {
     /// The folder of its files, with a slash at the end; empty for a table without partitions. Readers take the values
     /// from the log, so characters that folders do not like are replaced.
     pub fn folder(&self) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let plain = |c: char| {
+            if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
         self.values
             .iter()
             .map(|(column, value)| match value {
@@ -71,16 +85,27 @@ mod tests {
     use super::*;
 
     fn partition(pairs: &[(&str, Option<&str>)]) -> TablePartition {
-        TablePartition { values: pairs.iter().map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned))).collect() }
+        TablePartition {
+            values: pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), v.map(str::to_owned)))
+                .collect(),
+        }
     }
 
     #[test]
     fn folders_and_application_ids_name_the_partition() {
         let date = partition(&[("login_date", Some("2026-01-05")), ("login_hour", Some("3"))]);
         assert_eq!(date.folder(), "login_date=2026-01-05/login_hour=3/");
-        assert_eq!(date.maintenance_app_id(), "loginlake/maintenance/login_date=2026-01-05/login_hour=3");
+        assert_eq!(
+            date.maintenance_app_id(),
+            "loginlake/maintenance/login_date=2026-01-05/login_hour=3"
+        );
         assert_eq!(partition(&[]).maintenance_app_id(), "loginlake/maintenance/all");
         assert_eq!(partition(&[]).folder(), "");
-        assert_eq!(partition(&[("a", Some("x/../y")), ("b", None)]).folder(), "a=x_.._y/b=__HIVE_DEFAULT_PARTITION__/");
+        assert_eq!(
+            partition(&[("a", Some("x/../y")), ("b", None)]).folder(),
+            "a=x_.._y/b=__HIVE_DEFAULT_PARTITION__/"
+        );
     }
 }

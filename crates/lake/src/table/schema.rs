@@ -32,9 +32,12 @@ impl PartitionBy {
 
     /// Reads it back from an existing table's partition columns.
     pub fn from_columns(columns: &[String]) -> Option<Self> {
-        [PartitionBy::Date, PartitionBy::DateHour]
-            .into_iter()
-            .find(|by| by.columns().iter().copied().eq(columns.iter().map(String::as_str)))
+        [PartitionBy::Date, PartitionBy::DateHour].into_iter().find(|by| {
+            by.columns()
+                .iter()
+                .copied()
+                .eq(columns.iter().map(String::as_str))
+        })
     }
 }
 
@@ -76,7 +79,8 @@ pub fn creation_actions(
     created_at_ms: i64,
 ) -> Result<Vec<Value>, LakeError> {
     let delta = delta_schema(&table_schema(table))?;
-    let schema_string = serde_json::to_string(&delta).map_err(|error| LakeError::Invariant(error.to_string()))?;
+    let schema_string =
+        serde_json::to_string(&delta).map_err(|error| LakeError::Invariant(error.to_string()))?;
     Ok(vec![
         json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } }),
         json!({ "metaData": {
@@ -139,7 +143,11 @@ mod tests {
             let actions = creation_actions(table, PartitionBy::Date, 0).unwrap();
             let schema = actions[1]["metaData"]["schemaString"].as_str().unwrap();
             for field in table_schema(table).fields() {
-                assert!(schema.contains(&format!("\"name\":\"{}\"", field.name())), "{table}: {}", field.name());
+                assert!(
+                    schema.contains(&format!("\"name\":\"{}\"", field.name())),
+                    "{table}: {}",
+                    field.name()
+                );
             }
         }
     }

@@ -68,7 +68,11 @@ impl Lake {
     /// # Errors
     /// The store cannot be reached, the log cannot be read, the version does not exist, or a reader feature is needed
     /// that this software does not have.
-    pub async fn snapshot(&self, table: TableName, version: Option<i64>) -> Result<Option<TableSnapshot>, LakeError> {
+    pub async fn snapshot(
+        &self,
+        table: TableName,
+        version: Option<i64>,
+    ) -> Result<Option<TableSnapshot>, LakeError> {
         self.load_snapshot(table, version, WithFiles::Yes).await
     }
 
@@ -86,7 +90,9 @@ impl Lake {
             return Ok(None);
         };
         let place = self.table_place(table);
-        run_blocking(move || read_snapshot(table, &place, &kernel, engine.as_ref(), with_files)).await.map(Some)
+        run_blocking(move || read_snapshot(table, &place, &kernel, engine.as_ref(), with_files))
+            .await
+            .map(Some)
     }
 
     /// The kernel's view of a table, which knows where its log begins and ends.
@@ -135,16 +141,22 @@ impl Lake {
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, LakeError> + Send + 'static,
 ) -> Result<T, LakeError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|error| Err(LakeError::Invariant(format!("a task of the lake panicked: {error}"))))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| {
+        Err(LakeError::Invariant(format!(
+            "a task of the lake panicked: {error}"
+        )))
+    })
 }
 
 fn kernel_error(place: &str, version: Option<i64>, error: &delta_kernel::Error) -> LakeError {
     let detail = error_chain(error);
     let place = place.to_owned();
     match version {
-        Some(version) if !looks_unreachable(&detail) => LakeError::NoSuchVersion { place, version, detail },
+        Some(version) if !looks_unreachable(&detail) => LakeError::NoSuchVersion {
+            place,
+            version,
+            detail,
+        },
         _ if looks_unreachable(&detail) => LakeError::Unreachable { place, detail },
         _ => LakeError::Log { place, detail },
     }
@@ -152,9 +164,16 @@ fn kernel_error(place: &str, version: Option<i64>, error: &delta_kernel::Error) 
 
 /// The kernel keeps the store's errors as text only.
 fn looks_unreachable(detail: &str) -> bool {
-    ["error sending request", "connection", "timed out", "503", "SlowDown", "Connection refused"]
-        .iter()
-        .any(|sign| detail.contains(sign))
+    [
+        "error sending request",
+        "connection",
+        "timed out",
+        "503",
+        "SlowDown",
+        "Connection refused",
+    ]
+    .iter()
+    .any(|sign| detail.contains(sign))
 }
 
 fn read_snapshot(
@@ -167,17 +186,25 @@ fn read_snapshot(
     let log_error = |error: delta_kernel::Error| kernel_error(place, None, &error);
     let configuration = kernel.table_configuration();
     let logical = configuration.logical_schema();
-    let schema: arrow::datatypes::Schema = logical.as_ref().try_into_arrow().map_err(|error| LakeError::Log {
-        place: place.to_owned(),
-        detail: error.to_string(),
-    })?;
+    let schema: arrow::datatypes::Schema =
+        logical
+            .as_ref()
+            .try_into_arrow()
+            .map_err(|error| LakeError::Log {
+                place: place.to_owned(),
+                detail: error.to_string(),
+            })?;
     let actions: &[&str] = match with_files {
         WithFiles::Yes => &["add", "remove", "txn"],
         WithFiles::No => &["txn"],
     };
     let action_schema = get_commit_schema().project(actions).map_err(log_error)?;
     let mut replay = Replay::new(place);
-    for batch in kernel.log_segment().read_actions(engine, action_schema).map_err(log_error)? {
+    for batch in kernel
+        .log_segment()
+        .read_actions(engine, action_schema)
+        .map_err(log_error)?
+    {
         let batch = batch.map_err(log_error)?;
         let is_commit = batch.is_log_batch;
         let data = ArrowEngineData::try_from_engine_data(batch.actions).map_err(log_error)?;
@@ -190,7 +217,10 @@ fn read_snapshot(
         partition_columns: configuration.metadata().partition_columns().to_vec(),
         files: replay.files,
         transactions: replay.transactions,
-        checkpoint_version: kernel.log_segment().checkpoint_version.and_then(|version| i64::try_from(version).ok()),
+        checkpoint_version: kernel
+            .log_segment()
+            .checkpoint_version
+            .and_then(|version| i64::try_from(version).ok()),
     })
 }
 
@@ -205,7 +235,12 @@ struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     fn new(place: &'a str) -> Self {
-        Self { place, decided: HashSet::new(), files: Vec::new(), transactions: BTreeMap::new() }
+        Self {
+            place,
+            decided: HashSet::new(),
+            files: Vec::new(),
+            transactions: BTreeMap::new(),
+        }
     }
 
     fn apply(&mut self, batch: &RecordBatch, is_commit: bool) -> Result<(), LakeError> {
@@ -230,7 +265,9 @@ impl<'a> Replay<'a> {
         let ids = self.column(txn, "appId")?.as_string::<i32>();
         let versions = self.column(txn, "version")?.as_primitive::<Int64Type>();
         for row in (0..txn.len()).filter(|row| txn.is_valid(*row)) {
-            self.transactions.entry(ids.value(row).to_owned()).or_insert_with(|| versions.value(row));
+            self.transactions
+                .entry(ids.value(row).to_owned())
+                .or_insert_with(|| versions.value(row));
         }
         Ok(())
     }
@@ -238,7 +275,10 @@ impl<'a> Replay<'a> {
     fn apply_adds(&mut self, add: &StructArray, is_commit: bool) -> Result<(), LakeError> {
         let paths = self.column(add, "path")?.as_string::<i32>().clone();
         let sizes = self.column(add, "size")?.as_primitive::<Int64Type>().clone();
-        let modified = self.column(add, "modificationTime")?.as_primitive::<Int64Type>().clone();
+        let modified = self
+            .column(add, "modificationTime")?
+            .as_primitive::<Int64Type>()
+            .clone();
         let partitions = self.column(add, "partitionValues")?.as_map().clone();
         let stats = self.column(add, "stats")?.as_string::<i32>().clone();
         let vectors = add.column_by_name("deletionVector").cloned();
@@ -279,7 +319,9 @@ impl<'a> Replay<'a> {
 
 /// Delta paths are URIs: percent-decoded they are object names.
 fn decode_path(path: &str) -> String {
-    percent_encoding::percent_decode_str(path).decode_utf8_lossy().into_owned()
+    percent_encoding::percent_decode_str(path)
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 fn partition_values(map: &MapArray, row: usize) -> BTreeMap<String, Option<String>> {
@@ -289,7 +331,8 @@ fn partition_values(map: &MapArray, row: usize) -> BTreeMap<String, Option<Strin
     (0..entries.len())
         // The protocol writes NULL as null or as an empty string.
         .map(|i| {
-            let value = (values.is_valid(i) && !values.value(i).is_empty()).then(|| values.value(i).to_owned());
+            let value =
+                (values.is_valid(i) && !values.value(i).is_empty()).then(|| values.value(i).to_owned());
             (keys.value(i).to_owned(), value)
         })
         .collect()

@@ -1,0 +1,122 @@
+//! `olap compact`.
+
+use std::sync::Arc;
+
+use clap::Args;
+use loginlake_lake::TableName;
+use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
+use loginlake_olap::setup;
+use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs};
+use loginlake_service::exit::ExitError;
+
+use super::{TableArg, print_line};
+
+/// Files of `rejected` that are worth a rewrite: its one table partition is never closed.
+const MIN_FILES_REJECTED: usize = 8;
+/// The smallest memory that a sort can work in.
+const MIN_MEMORY: u64 = 64 * 1024 * 1024;
+
+/// Arguments of `olap compact`.
+#[derive(Args, Debug)]
+pub struct CompactArgs {
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// Only this table [default: both]
+    #[arg(long, value_name = "TABLE")]
+    table: Option<TableArg>,
+    /// Also dates that are still filling
+    #[arg(long)]
+    all: bool,
+    /// Only print what would be done
+    #[arg(long)]
+    dry_run: bool,
+    /// Size at which a file is closed [default: 256MiB]
+    #[arg(
+        long,
+        env = "LOGINLAKE_TARGET_FILE_BYTES",
+        hide_env_values = true,
+        value_name = "SIZE"
+    )]
+    target_file_bytes: Option<ByteSize>,
+    /// Memory of all jobs together; what does not fit is sorted through temporary files [default: 256MiB]
+    #[arg(long, value_name = "SIZE")]
+    memory_budget: Option<ByteSize>,
+    /// Table partitions at the same time
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: u16,
+}
+
+/// Runs it.
+pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> {
+    let lake = setup::lake(&args.lake.resolve(file)?)?;
+    let tables = match args.table {
+        Some(table) => vec![table.into()],
+        None => vec![TableName::Logins, TableName::Rejected],
+    };
+    let memory = args
+        .memory_budget
+        .or(file.maintain.memory_budget)
+        .map_or(256 << 20, |size| size.bytes());
+    if memory < MIN_MEMORY {
+        return Err(ExitError::usage(format!(
+            "--memory-budget {} is too small: at least {}",
+            ByteSize::from_bytes(memory),
+            ByteSize::from_bytes(MIN_MEMORY)
+        )));
+    }
+    let mut found = false;
+    for table in tables {
+        let Some(snapshot) = lake.snapshot(table, None).await.map_err(setup::lake_error)? else {
+            continue;
+        };
+        found = true;
+        let mut options = CompactOptions::at(chrono::Utc::now().timestamp_millis());
+        options.include_open = args.all;
+        if let Some(size) = args.target_file_bytes.or(file.maintain.target_file_bytes) {
+            options.target_file_bytes = size.bytes().max(1);
+        }
+        if table == TableName::Rejected {
+            options.min_files = if args.all { 2 } else { MIN_FILES_REJECTED };
+        }
+        let plan = compact::plan(&snapshot, &options);
+        if args.dry_run {
+            print_line(plan.to_string().trim_end())?;
+            continue;
+        }
+        let execute = ExecuteOptions {
+            memory_budget_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
+            jobs: usize::from(args.jobs),
+            progress: Some(Arc::new(tell)),
+            ..ExecuteOptions::default()
+        };
+        let report = compact::execute(&lake, plan, &execute)
+            .await
+            .map_err(setup::lake_error)?;
+        print_line(report.to_string().trim_end())?;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(super::no_tables(&lake))
+    }
+}
+
+/// Progress, as log lines.
+fn tell(event: CompactionEvent) {
+    match event {
+        CompactionEvent::Started {
+            partition,
+            files,
+            bytes,
+        } => {
+            tracing::info!(%partition, files, bytes, "compacting");
+        }
+        CompactionEvent::Written { partition, rows } => tracing::debug!(%partition, rows, "written"),
+        CompactionEvent::Restarted { partition, detail } => {
+            tracing::warn!(%partition, detail, "somebody else changed the partition; beginning anew");
+        }
+        CompactionEvent::Finished(report) => {
+            tracing::info!(partition = %report.partition, rows = report.rows, files = report.files_after, "done");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! `olap history`.
+
+use chrono::DateTime;
+use clap::Args;
+use loginlake_olap::setup;
+use loginlake_service::config::{ConfigFile, LakeArgs};
+use loginlake_service::exit::ExitError;
+
+use super::{TableArg, print_line};
+
+/// Arguments of `olap history`.
+#[derive(Args, Debug)]
+pub struct HistoryArgs {
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// The table
+    #[arg(long, default_value = "logins", value_name = "TABLE")]
+    table: TableArg,
+    /// Most commits to list
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+}
+
+/// Runs it.
+pub async fn run(args: HistoryArgs, file: &ConfigFile) -> Result<(), ExitError> {
+    let lake = setup::lake(&args.lake.resolve(file)?)?;
+    let Some(commits) = lake
+        .history(args.table.into(), args.limit)
+        .await
+        .map_err(setup::lake_error)?
+    else {
+        return Err(super::no_tables(&lake));
+    };
+    print_line(&format!(
+        "{:>8}  {:<20}  {:<18}  {:>12}  {:>12}  {:>6}  {:>6}  {:<16}  offsets",
+        "version", "time", "operation", "rows added", "rows removed", "files+", "files-", "engine"
+    ))?;
+    for commit in commits {
+        let time = commit
+            .timestamp_ms
+            .and_then(DateTime::from_timestamp_millis)
+            .map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let rows = |rows: Option<u64>| rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
+        let offsets: Vec<String> = commit
+            .transactions
+            .iter()
+            .map(|(app_id, version)| {
+                // The last part is the Kafka partition, or the table partition of maintenance.
+                let name = app_id.rsplit('/').next().unwrap_or(app_id);
+                format!("{name}={version}")
+            })
+            .collect();
+        print_line(&format!(
+            "{:>8}  {:<20}  {:<18}  {:>12}  {:>12}  {:>6}  {:>6}  {:<16}  {}",
+            commit.version,
+            time.unwrap_or_default(),
+            commit.operation.unwrap_or_default(),
+            rows(commit.rows_added),
+            rows(commit.rows_removed),
+            commit.files_added,
+            commit.files_removed,
+            commit.engine.unwrap_or_default(),
+            offsets.join(" ")
+        ))?;
+    }
+    Ok(())
+}

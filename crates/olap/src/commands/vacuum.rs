@@ -1,0 +1,59 @@
+//! `olap vacuum`.
+
+use clap::Args;
+use loginlake_lake::TableName;
+use loginlake_lake::vacuum::{self, VacuumOptions};
+use loginlake_olap::setup;
+use loginlake_service::config::{ConfigFile, LakeArgs, Span};
+use loginlake_service::exit::ExitError;
+
+use super::{TableArg, print_line};
+
+/// Arguments of `olap vacuum`.
+#[derive(Args, Debug)]
+pub struct VacuumArgs {
+    #[command(flatten)]
+    lake: LakeArgs,
+    /// Only this table [default: all]
+    #[arg(long, value_name = "TABLE")]
+    table: Option<TableArg>,
+    /// How long files stay that no version refers to any more: longer than the longest query and commit [default: 7d]
+    #[arg(long, value_name = "DURATION")]
+    retention: Option<Span>,
+    /// Delete; without it the files are only listed
+    #[arg(long)]
+    delete: bool,
+    /// Allow a retention below one hour: a running query or commit may lose its files
+    #[arg(long)]
+    force: bool,
+}
+
+/// Runs it.
+pub async fn run(args: VacuumArgs, file: &ConfigFile) -> Result<(), ExitError> {
+    let lake = setup::lake(&args.lake.resolve(file)?)?;
+    let tables = args
+        .table
+        .map_or_else(|| TableName::ALL.to_vec(), |table| vec![table.into()]);
+    let mut options = VacuumOptions::at(chrono::Utc::now().timestamp_millis());
+    if let Some(span) = args.retention.or(file.maintain.vacuum_retention) {
+        options.retention = span.duration();
+    }
+    options.dry_run = !args.delete;
+    options.force = args.force;
+    let mut found = false;
+    for table in tables {
+        let report = vacuum::vacuum(&lake, table, &options)
+            .await
+            .map_err(setup::lake_error)?;
+        let Some(report) = report else { continue };
+        found = true;
+        print_line(report.to_string().trim_end())?;
+    }
+    if !found {
+        return Err(super::no_tables(&lake));
+    }
+    if !args.delete {
+        eprintln!("nothing was deleted: say --delete to do it");
+    }
+    Ok(())
+}

@@ -1,0 +1,105 @@
+//! The one batch that is on its way into the tables while the next is being filled.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use loginlake_events::RejectReason;
+use loginlake_lake::LakeError;
+use loginlake_lake::ingest::{Batch, BatchOutcome, BatchRanges, Committer, RollReason};
+use loginlake_service::backoff::Backoff;
+use loginlake_service::health::ComponentHealth;
+use loginlake_service::shutdown::Shutdown;
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+
+use super::metrics::IngestMetrics;
+
+/// Attempts that are still made for a batch after the process was asked to stop: then its records stay in Kafka.
+const ATTEMPTS_WHILE_STOPPING: u32 = 3;
+
+/// A batch whose commit runs in the background.
+pub(super) struct InFlight {
+    pub ranges: BatchRanges,
+    pub logins: u64,
+    pub rejected: BTreeMap<RejectReason, u64>,
+    pub reason: RollReason,
+    pub closed: Instant,
+    pub oldest_kafka_ms: Option<i64>,
+    task: JoinHandle<Result<BatchOutcome, LakeError>>,
+}
+
+/// What is told about a batch when it is sent off.
+pub(super) struct BatchFacts {
+    pub rejected: BTreeMap<RejectReason, u64>,
+    pub reason: RollReason,
+    pub oldest_kafka_ms: Option<i64>,
+}
+
+impl InFlight {
+    /// Sends a batch off. It is tried for ever, visibly, unless the process is asked to stop.
+    pub fn send(
+        runtime: &Handle,
+        committer: Arc<tokio::sync::Mutex<Committer>>,
+        batch: Batch,
+        facts: BatchFacts,
+        store_health: ComponentHealth,
+        metrics: IngestMetrics,
+        shutdown: Shutdown,
+    ) -> Self {
+        let ranges = batch.ranges.clone();
+        let logins = batch.rows - batch.rejected_rows;
+        let task = runtime.spawn(async move {
+            let mut committer = committer.lock().await;
+            let mut batch = Committer::prepare(batch).await?;
+            let mut backoff = Backoff::default();
+            let mut attempts_while_stopping = 0;
+            loop {
+                match committer.commit(&mut batch).await {
+                    Ok(outcome) => {
+                        store_health.ready();
+                        return Ok(outcome);
+                    }
+                    Err(error) if error.is_retriable() => {
+                        tracing::warn!(%error, attempt = backoff.attempts() + 1, "commit failed; trying again");
+                        store_health.not_ready(error.to_string());
+                        metrics.retries.inc();
+                        if shutdown.is_requested() {
+                            attempts_while_stopping += 1;
+                            if attempts_while_stopping > ATTEMPTS_WHILE_STOPPING {
+                                return Err(error);
+                            }
+                        }
+                        let delay = backoff.next_delay();
+                        tokio::select! {
+                            () = tokio::time::sleep(delay) => {}
+                            () = shutdown.requested(), if !shutdown.is_requested() => {}
+                        }
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        });
+        Self {
+            ranges,
+            logins,
+            rejected: facts.rejected,
+            reason: facts.reason,
+            closed: Instant::now(),
+            oldest_kafka_ms: facts.oldest_kafka_ms,
+            task,
+        }
+    }
+
+    /// Whether the outcome is there.
+    pub fn is_done(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// The outcome; waits for it.
+    pub fn outcome(&mut self, runtime: &Handle) -> Result<BatchOutcome, LakeError> {
+        runtime
+            .block_on(&mut self.task)
+            .unwrap_or_else(|error| Err(LakeError::Invariant(format!("a commit panicked: {error}"))))
+    }
+}

@@ -1,0 +1,193 @@
+//! `realtime run`: every record of the input topic once on the processed or on the dead-letter topic, in milliseconds.
+//!
+//! - [`transform`]: one record in, one record out (or a filtered count); pure but for the clock that is passed in;
+//! - `worker`: polls, transforms, and hands records to one of two outputs:
+//!   - `exactly_once`: records and offsets in one Kafka transaction, small when little comes in, large under load;
+//!   - `at_least_once`: an idempotent producer, and offsets committed once everything before them is delivered;
+//! - [`metrics`]: what is counted, after the commit.
+//!
+//! An instance runs one or more workers, each a member of the consumer group with its own producer.
+
+mod at_least_once;
+mod exactly_once;
+pub mod metrics;
+pub mod transform;
+mod worker;
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use loginlake_events::Contract;
+use loginlake_events::filter::DropFilters;
+use loginlake_kafka::topics::Topics as TopicClient;
+use loginlake_kafka::{KafkaError, KafkaSettings};
+use loginlake_service::config::{Guarantee, Topics};
+use loginlake_service::exit::ExitError;
+use loginlake_service::health::Health;
+use loginlake_service::metrics::Metrics;
+use loginlake_service::shutdown::Shutdown;
+
+pub use metrics::RealtimeMetrics;
+
+/// Longest that a transaction stays open under load.
+pub const DEFAULT_TRANSACTION_MAX_AGE: Duration = Duration::from_millis(400);
+/// Most records of a transaction.
+pub const DEFAULT_TRANSACTION_MAX_RECORDS: u64 = 200_000;
+/// After how long the broker aborts what a dead process left open: until then readers wait for it.
+pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// What `realtime run` is told.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// The input cluster.
+    pub input: KafkaSettings,
+    /// The output cluster: the same one for exactly once.
+    pub output: KafkaSettings,
+    /// All topics.
+    pub topics: Topics,
+    /// The consumer group.
+    pub group_id: String,
+    /// What is guaranteed.
+    pub guarantee: Guarantee,
+    /// The rules by which records are judged.
+    pub contract: Contract,
+    /// Which good events are not republished.
+    pub filters: DropFilters,
+    /// Workers of this instance.
+    pub workers: u16,
+    /// Stable name of this instance; each worker adds its number to it for its transactions.
+    pub transactional_id: String,
+    /// Longest that a transaction stays open under load.
+    pub transaction_max_age: Duration,
+    /// Most records of a transaction.
+    pub transaction_max_records: u64,
+    /// After how long the broker aborts an abandoned transaction.
+    pub transaction_timeout: Duration,
+    /// Stop once everything that the topic held at the start is processed and committed.
+    pub exit_at_end: bool,
+}
+
+/// What the workers have committed; shared with whoever watches.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Totals>>);
+
+/// Counts of committed records.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Republished events.
+    pub processed: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Good events that a filter held back.
+    pub filtered: u64,
+    /// Committed next offset, by Kafka partition.
+    pub next_offsets: std::collections::BTreeMap<i32, i64>,
+    /// Records behind the end of the input topic, by Kafka partition.
+    pub lag_records: std::collections::BTreeMap<i32, u64>,
+}
+
+impl Progress {
+    /// A copy of the counts.
+    pub fn totals(&self) -> Totals {
+        self.lock().clone()
+    }
+
+    pub(crate) fn lock(&self) -> std::sync::MutexGuard<'_, Totals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs until told to stop, or until the end of the topic with `exit_at_end`. Blocks.
+///
+/// # Errors
+/// Exit code 2 for settings that cannot work, 3 when fenced by another instance of the same name, 1 for anything else.
+pub fn run(
+    options: &RunOptions,
+    shutdown: &Shutdown,
+    health: &Health,
+    metrics: &Metrics,
+    progress: &Progress,
+) -> Result<Totals, ExitError> {
+    check(options)?;
+    let metrics = RealtimeMetrics::register(metrics);
+    let workers: Vec<_> = (0..options.workers.max(1))
+        .map(|number| {
+            let component = health.component(format!("worker-{number}"), Some(worker::STALL_LIMIT));
+            worker::Worker::new(
+                number,
+                options.clone(),
+                shutdown.clone(),
+                component,
+                metrics.clone(),
+                progress.clone(),
+            )
+        })
+        .collect();
+    let results: Vec<Result<(), ExitError>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = workers
+            .into_iter()
+            .map(|worker| {
+                scope.spawn(move || {
+                    let result = worker.run();
+                    if result.is_err() {
+                        // One worker that cannot go on ends the instance, so that somebody notices.
+                        shutdown.trigger();
+                    }
+                    result
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(ExitError::failed("a worker panicked")))
+            })
+            .collect()
+    });
+    results.into_iter().collect::<Result<(), ExitError>>()?;
+    let totals = progress.totals();
+    tracing::info!(
+        processed = totals.processed,
+        dead_letters = totals.dead_letters,
+        filtered = totals.filtered,
+        "everything that was read is committed"
+    );
+    Ok(totals)
+}
+
+/// What can be known to be wrong before the first record.
+fn check(options: &RunOptions) -> Result<(), ExitError> {
+    let two_clusters = options.input.brokers != options.output.brokers;
+    if two_clusters && options.guarantee == Guarantee::ExactlyOnce {
+        return Err(ExitError::usage(format!(
+            "exactly once is not possible from {} to {}: a Kafka transaction does not span clusters",
+            options.input.brokers, options.output.brokers
+        ))
+        .with_hint("start with --guarantee at-least-once; source.* headers let a reader drop duplicates"));
+    }
+    if two_clusters {
+        tracing::warn!(
+            output = options.output.brokers,
+            "two clusters: at least once; after a failure records may repeat, with the same source.* headers"
+        );
+    }
+    let input = TopicClient::connect(&options.input).map_err(exit_error)?;
+    input.describe(&options.topics.input).map_err(exit_error)?;
+    let output = TopicClient::connect(&options.output).map_err(exit_error)?;
+    for topic in [&options.topics.output, &options.topics.dead_letter] {
+        output.describe(topic).map_err(exit_error)?;
+    }
+    Ok(())
+}
+
+/// An error of Kafka as an exit: 2 for settings that are wrong by themselves, 3 for fenced, 1 for what the outside world
+/// refuses.
+pub fn exit_error(error: KafkaError) -> ExitError {
+    match error {
+        KafkaError::Configuration(_) => ExitError::usage(error),
+        KafkaError::Fenced(_) => ExitError::refused(error),
+        _ => ExitError::failed(error),
+    }
+}

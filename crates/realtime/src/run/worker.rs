@@ -1,0 +1,591 @@
+//! One member of the consumer group: polls, transforms, publishes, commits; all on one thread, rebalances included.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use loginlake_kafka::KafkaError;
+use loginlake_kafka::consumer::{GroupConsumer, PartitionListener, Polled, StartAt};
+use loginlake_kafka::producer::RefusedRecord;
+use loginlake_kafka::rdkafka::Message;
+use loginlake_service::backoff::Backoff;
+use loginlake_service::config::Guarantee;
+use loginlake_service::exit::ExitError;
+use loginlake_service::health::ComponentHealth;
+use loginlake_service::shutdown::Shutdown;
+
+use super::at_least_once::Deliveries;
+use super::exactly_once::{Commit, Transactions};
+use super::metrics::RealtimeMetrics;
+use super::transform::Transform;
+use super::{Progress, RunOptions, exit_error};
+
+/// Without a sign of life for this long the worker is not ready (invariant 12).
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for a record: how soon a request to stop is noticed.
+const TICK: Duration = Duration::from_millis(100);
+/// Wait for a record while deliveries are under way.
+const DELIVERY_TICK: Duration = Duration::from_millis(1);
+/// Records between two looks at clock and size.
+const RECORDS_PER_CHECK: u64 = 64;
+/// Records between two looks at deliveries, at least once.
+const BATCH_READ: u64 = 4_096;
+/// How often the lag is looked at.
+const LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// How often offsets are committed under load, at least once.
+const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
+/// Records that the output refused and that wait for their turn as dead letters.
+const MAX_REFUSED: usize = 10_000;
+
+/// Where records go, and how offsets follow them.
+enum Output {
+    ExactlyOnce(Transactions),
+    AtLeastOnce(Deliveries),
+}
+
+/// Shared with the rebalance callbacks, which run on the same thread inside of a poll.
+struct Shared {
+    output: Output,
+    partitions: Mutex<Partitions>,
+    metrics: RealtimeMetrics,
+}
+
+#[derive(Default)]
+struct Partitions {
+    joined: bool,
+    here: BTreeSet<i32>,
+    /// Came since the last look: where they end is not known yet.
+    new: BTreeSet<i32>,
+    at_end: BTreeSet<i32>,
+    end_at_start: BTreeMap<i32, i64>,
+    handled: BTreeMap<i32, i64>,
+    /// Offsets to be committed before the group is answered.
+    left: Vec<BTreeMap<i32, i64>>,
+}
+
+impl Shared {
+    fn partitions(&self) -> MutexGuard<'_, Partitions> {
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl PartitionListener for Shared {
+    fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
+        self.metrics.rebalances.inc();
+        let mut known = self.partitions();
+        known.joined = true;
+        known.here.extend(partitions);
+        known.new.extend(partitions);
+        for partition in partitions {
+            known.at_end.remove(partition);
+            known.handled.remove(partition);
+            known.end_at_start.remove(partition);
+        }
+        // They begin at the group's committed offsets.
+        Ok(BTreeMap::new())
+    }
+
+    fn revoked(&self, partitions: &[i32], lost: bool) {
+        self.metrics.rebalances.inc();
+        match &self.output {
+            Output::ExactlyOnce(transactions) => transactions.revoked(),
+            Output::AtLeastOnce(deliveries) => {
+                if !lost {
+                    deliveries.flush();
+                    if let Some(delivered) = deliveries.take_delivered() {
+                        self.partitions().left.push(delivered.next_offsets);
+                    }
+                }
+                deliveries.forget_partitions(partitions);
+            }
+        }
+        let mut known = self.partitions();
+        for partition in partitions {
+            known.here.remove(partition);
+            known.new.remove(partition);
+            known.at_end.remove(partition);
+            known.handled.remove(partition);
+            known.end_at_start.remove(partition);
+            self.metrics.forget_partition(*partition);
+        }
+    }
+}
+
+/// Whether to go on with this consumer and producer.
+enum Step {
+    GoOn,
+    Stop,
+}
+
+pub(super) struct Worker {
+    number: u16,
+    options: RunOptions,
+    shutdown: Shutdown,
+    health: ComponentHealth,
+    metrics: RealtimeMetrics,
+    progress: Progress,
+    transform: Transform,
+    /// Records that the output topic has refused, by position, with the error.
+    refused: HashMap<(i32, i64), String>,
+    lag_seen: Instant,
+    offsets_committed: Instant,
+    /// Delivered next offsets that are not committed yet (at least once).
+    uncommitted: BTreeMap<i32, i64>,
+}
+
+impl Worker {
+    pub fn new(
+        number: u16,
+        options: RunOptions,
+        shutdown: Shutdown,
+        health: ComponentHealth,
+        metrics: RealtimeMetrics,
+        progress: Progress,
+    ) -> Self {
+        let topics = &options.topics;
+        let transform = Transform::new(
+            options.contract.clone(),
+            options.filters.clone(),
+            &topics.output,
+            &topics.dead_letter,
+        );
+        Self {
+            number,
+            options,
+            shutdown,
+            health,
+            metrics,
+            progress,
+            transform,
+            refused: HashMap::new(),
+            lag_seen: Instant::now(),
+            offsets_committed: Instant::now(),
+            uncommitted: BTreeMap::new(),
+        }
+    }
+
+    pub fn run(mut self) -> Result<(), ExitError> {
+        let output = match self.options.guarantee {
+            Guarantee::ExactlyOnce => Output::ExactlyOnce(Transactions::new(
+                self.options.output.clone(),
+                format!("{}-{}", self.options.transactional_id, self.number),
+                self.options.transaction_timeout,
+                self.options.topics.input.clone(),
+            )),
+            Guarantee::AtLeastOnce => {
+                Output::AtLeastOnce(Deliveries::new(&self.options.output).map_err(exit_error)?)
+            }
+        };
+        let shared = Arc::new(Shared {
+            output,
+            partitions: Mutex::default(),
+            metrics: self.metrics.clone(),
+        });
+        // First own the transactional id, then join: a predecessor's open transaction must not delay our own reading.
+        if !self.ensure_producer(&shared)? {
+            return Ok(());
+        }
+        let consumer = GroupConsumer::join(
+            &self.options.input,
+            &self.options.group_id,
+            &self.options.topics.input,
+            StartAt::Earliest,
+            Arc::clone(&shared),
+        )
+        .map_err(exit_error)?;
+        tracing::info!(
+            worker = self.number,
+            group = self.options.group_id,
+            topic = self.options.topics.input,
+            guarantee = ?self.options.guarantee,
+            "running"
+        );
+        loop {
+            if let Step::Stop = self.step(&consumer, &shared)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits, visibly, until this worker owns its transactional id. False: asked to stop meanwhile.
+    fn ensure_producer(&self, shared: &Shared) -> Result<bool, ExitError> {
+        let Output::ExactlyOnce(transactions) = &shared.output else {
+            return Ok(true);
+        };
+        let mut backoff = Backoff::default();
+        loop {
+            match transactions.ensure_producer() {
+                Ok(()) => return Ok(true),
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(%error, "waiting for the transaction coordinator");
+                    self.health.not_ready(error.to_string());
+                    self.metrics.retries.inc();
+                    if self.shutdown.wait_timeout(backoff.next_delay()) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(exit_error(error)),
+            }
+        }
+    }
+
+    /// Reads until there is nothing more for now or the transaction is full, then commits.
+    fn step(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<Step, ExitError> {
+        if !self.ensure_producer(shared)? {
+            return Ok(Step::Stop);
+        }
+        self.learn_ends(consumer, shared);
+        let result = self
+            .fill(consumer, shared)
+            .and_then(|()| self.commit(consumer, shared));
+        match result {
+            Ok(()) => {}
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, worker = self.number, "kafka failed; trying again");
+                self.health.not_ready(error.to_string());
+                self.metrics.retries.inc();
+                self.rewind(consumer, shared)?;
+            }
+            Err(KafkaError::AbortTransaction(text)) => {
+                tracing::warn!(
+                    text,
+                    worker = self.number,
+                    "transaction aborted; reading again from the committed offsets"
+                );
+                self.rewind(consumer, shared)?;
+            }
+            Err(error) => return Err(exit_error(error)),
+        }
+        self.health.heartbeat();
+        self.look_at_lag(consumer, shared);
+        let done = self.options.exit_at_end && is_at_end(shared);
+        if done || self.shutdown.is_requested() {
+            return self.drain(consumer, shared).map(|()| Step::Stop);
+        }
+        Ok(Step::GoOn)
+    }
+
+    /// Reads and publishes until there is nothing more to put into the transaction, or it is full.
+    fn fill(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), KafkaError> {
+        let mut read = 0_u64;
+        loop {
+            match &shared.output {
+                Output::ExactlyOnce(transactions) if read % RECORDS_PER_CHECK == 0 => {
+                    let (records, age) = transactions.size();
+                    if records >= self.options.transaction_max_records
+                        || age >= self.options.transaction_max_age
+                    {
+                        return Ok(());
+                    }
+                    transactions.prepare(|| consumer.group_metadata())?;
+                }
+                Output::AtLeastOnce(_) if read >= BATCH_READ => return Ok(()),
+                _ => {}
+            }
+            let timeout = match &shared.output {
+                _ if read > 0 => Duration::ZERO,
+                Output::AtLeastOnce(deliveries) if !deliveries.is_idle() => DELIVERY_TICK,
+                _ => TICK,
+            };
+            match consumer.poll(timeout)? {
+                Polled::Record(message) => {
+                    if !self.publish(&message, shared)? {
+                        return Ok(());
+                    }
+                    read += 1;
+                }
+                Polled::EndOfPartition(partition) => {
+                    shared.partitions().at_end.insert(partition);
+                }
+                Polled::Nothing => {
+                    self.health.ready();
+                    return Ok(());
+                }
+            }
+            if let Output::ExactlyOnce(transactions) = &shared.output
+                && transactions.take_rewind()
+            {
+                self.metrics.aborts.inc();
+                return Err(KafkaError::AbortTransaction("partitions were revoked".to_owned()));
+            }
+        }
+    }
+
+    /// Transforms and publishes one record. False: asked to stop while there was no room.
+    fn publish(
+        &mut self,
+        message: &loginlake_kafka::rdkafka::message::BorrowedMessage<'_>,
+        shared: &Shared,
+    ) -> Result<bool, KafkaError> {
+        let position = (message.partition(), message.offset());
+        if let Output::ExactlyOnce(transactions) = &shared.output {
+            transactions.ensure_begun()?;
+        }
+        let now_ms = now_ms();
+        let refused = if self.refused.is_empty() {
+            None
+        } else {
+            self.refused.get(&position).map(String::as_str)
+        };
+        let shutdown = &self.shutdown;
+        let outcome = self
+            .transform
+            .apply(message, now_ms, refused, |outgoing| match &shared.output {
+                Output::ExactlyOnce(transactions) => transactions.publish(outgoing, shutdown),
+                Output::AtLeastOnce(deliveries) => deliveries.publish(outgoing, shutdown),
+            });
+        let outcome = match outcome {
+            Ok(outcome) => outcome,
+            // Refused before it was sent: larger than the producer's own limit.
+            Err(KafkaError::RecordRefused(error)) => {
+                self.note_refused(vec![RefusedRecord {
+                    kafka_partition: position.0,
+                    kafka_offset: position.1,
+                    error,
+                }]);
+                return Err(KafkaError::AbortTransaction("a record was refused".to_owned()));
+            }
+            Err(error) if error.is_retriable() && self.shutdown.is_requested() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let timestamp_ms = message.timestamp().to_millis();
+        let (partition, next_offset) = (position.0, position.1 + 1);
+        match &shared.output {
+            Output::ExactlyOnce(transactions) => {
+                transactions.handled(partition, next_offset, |pending| {
+                    pending.count(outcome, timestamp_ms)
+                });
+            }
+            Output::AtLeastOnce(deliveries) => {
+                deliveries.handled(partition, next_offset, |pending| {
+                    pending.count(outcome, timestamp_ms)
+                });
+            }
+        }
+        Ok(true)
+    }
+
+    fn commit(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), KafkaError> {
+        match &shared.output {
+            Output::ExactlyOnce(transactions) => {
+                let started = Instant::now();
+                match transactions.commit() {
+                    None => Ok(()),
+                    Some(Commit::Done {
+                        next_offsets,
+                        pending,
+                    }) => {
+                        self.metrics
+                            .count_commit(&pending, started.elapsed().as_secs_f64(), now_ms());
+                        shared.partitions().handled.extend(&next_offsets);
+                        let mut totals = self.progress.lock();
+                        totals.processed += pending.processed;
+                        totals.dead_letters += pending.dead_letters();
+                        totals.filtered += pending.filtered;
+                        totals.next_offsets.extend(next_offsets);
+                        Ok(())
+                    }
+                    Some(Commit::Aborted { error, refused }) => {
+                        self.metrics.aborts.inc();
+                        self.note_refused(refused);
+                        match error {
+                            // Fenced by the group, or for a reason without a class: settled by reading again.
+                            KafkaError::Failed(text) => Err(KafkaError::AbortTransaction(text)),
+                            error => Err(error),
+                        }
+                    }
+                }
+            }
+            Output::AtLeastOnce(deliveries) => {
+                deliveries.close();
+                let refused = deliveries.take_refused();
+                if !refused.is_empty() {
+                    self.note_refused(refused);
+                    return Err(KafkaError::AbortTransaction(
+                        "the output topic refused a record".to_owned(),
+                    ));
+                }
+                self.take_delivered(deliveries);
+                for left in std::mem::take(&mut shared.partitions().left) {
+                    self.uncommitted.extend(left);
+                }
+                let here = shared.partitions().here.clone();
+                self.uncommitted.retain(|partition, _| here.contains(partition));
+                let due = self.offsets_committed.elapsed() >= OFFSET_COMMIT_INTERVAL || deliveries.is_idle();
+                if due && !self.uncommitted.is_empty() {
+                    consumer.commit_async(&self.uncommitted)?;
+                    shared.partitions().handled.extend(&self.uncommitted);
+                    self.progress
+                        .lock()
+                        .next_offsets
+                        .extend(std::mem::take(&mut self.uncommitted));
+                    self.offsets_committed = Instant::now();
+                }
+                // No more numbers for batches: wait until the oldest is delivered.
+                while deliveries.is_full() && !self.shutdown.is_requested() {
+                    std::thread::park_timeout(DELIVERY_TICK);
+                    self.take_delivered(deliveries);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take_delivered(&mut self, deliveries: &Deliveries) {
+        let Some(delivered) = deliveries.take_delivered() else {
+            return;
+        };
+        self.uncommitted.extend(delivered.next_offsets);
+        let mut totals = self.progress.lock();
+        for (pending, age) in &delivered.batches {
+            self.metrics.count_commit(pending, age.as_secs_f64(), now_ms());
+            totals.processed += pending.processed;
+            totals.dead_letters += pending.dead_letters();
+            totals.filtered += pending.filtered;
+        }
+    }
+
+    fn note_refused(&mut self, refused: Vec<RefusedRecord>) {
+        for record in refused {
+            tracing::warn!(
+                partition = record.kafka_partition,
+                offset = record.kafka_offset,
+                error = record.error,
+                "the output topic refused a record; it becomes a dead letter"
+            );
+            if self.refused.len() >= MAX_REFUSED {
+                self.refused.clear();
+            }
+            self.refused
+                .insert((record.kafka_partition, record.kafka_offset), record.error);
+        }
+    }
+
+    /// Drops what is open and reads on from the committed offsets.
+    fn rewind(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), ExitError> {
+        let mut backoff = Backoff::default();
+        loop {
+            match self.try_rewind(consumer, shared) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(%error, "cannot read the committed offsets yet");
+                    self.health.not_ready(error.to_string());
+                    self.metrics.retries.inc();
+                    if self.shutdown.wait_timeout(backoff.next_delay()) {
+                        return Ok(());
+                    }
+                }
+                Err(error) => return Err(exit_error(error)),
+            }
+        }
+    }
+
+    fn try_rewind(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), KafkaError> {
+        match &shared.output {
+            Output::ExactlyOnce(transactions) => {
+                let refused = transactions.abort(Duration::from_secs(5));
+                transactions.take_rewind();
+                self.note_refused(refused);
+                // A new producer has to settle what an old one left before the committed offsets are true.
+                transactions.ensure_producer()?;
+            }
+            Output::AtLeastOnce(deliveries) => {
+                deliveries.forget()?;
+                self.uncommitted.clear();
+            }
+        }
+        let partitions: Vec<i32> = shared.partitions().here.iter().copied().collect();
+        if partitions.is_empty() {
+            return Ok(());
+        }
+        let committed = consumer.committed(&partitions)?;
+        consumer.seek(&committed)?;
+        let mut known = shared.partitions();
+        for partition in &partitions {
+            known.at_end.remove(partition);
+            known.handled.remove(partition);
+        }
+        Ok(())
+    }
+
+    /// Where new partitions end now: there `--exit-at-end` stops.
+    fn learn_ends(&self, consumer: &GroupConsumer<Shared>, shared: &Shared) {
+        if !self.options.exit_at_end {
+            return;
+        }
+        let new: Vec<i32> = shared.partitions().new.iter().copied().collect();
+        for partition in new {
+            match consumer.watermarks(partition) {
+                Ok((_, end)) => {
+                    let mut known = shared.partitions();
+                    known.new.remove(&partition);
+                    known.end_at_start.insert(partition, end);
+                }
+                Err(error) => tracing::debug!(%error, partition, "the end of the partition is not known yet"),
+            }
+        }
+    }
+
+    fn look_at_lag(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) {
+        if self.lag_seen.elapsed() < LAG_INTERVAL {
+            return;
+        }
+        self.lag_seen = Instant::now();
+        let here = shared.partitions().here.clone();
+        self.progress
+            .lock()
+            .lag_records
+            .retain(|partition, _| here.contains(partition));
+        let handled = shared.partitions().handled.clone();
+        for (partition, next_offset) in handled {
+            if let Some((_, end)) = consumer.known_watermarks(partition) {
+                let lag = (end - next_offset).max(0);
+                self.metrics.set_lag(partition, lag);
+                self.progress
+                    .lock()
+                    .lag_records
+                    .insert(partition, lag.unsigned_abs());
+            }
+        }
+    }
+
+    /// Commits what was read, before the process ends.
+    fn drain(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), ExitError> {
+        if let Output::AtLeastOnce(deliveries) = &shared.output {
+            deliveries.flush();
+            self.take_delivered(deliveries);
+            if !self.uncommitted.is_empty() {
+                consumer.commit_sync(&self.uncommitted).map_err(exit_error)?;
+                self.progress
+                    .lock()
+                    .next_offsets
+                    .extend(std::mem::take(&mut self.uncommitted));
+            }
+            return Ok(());
+        }
+        self.commit(consumer, shared).map_err(exit_error)
+    }
+}
+
+/// Whether every partition that is here was handled to where it ended when it came.
+fn is_at_end(shared: &Shared) -> bool {
+    let known = shared.partitions();
+    let idle = match &shared.output {
+        Output::ExactlyOnce(transactions) => transactions.size().0 == 0,
+        Output::AtLeastOnce(deliveries) => deliveries.is_idle(),
+    };
+    known.joined
+        && idle
+        && known.here.iter().all(|partition| {
+            known.at_end.contains(partition)
+                || known
+                    .handled
+                    .get(partition)
+                    .zip(known.end_at_start.get(partition))
+                    .is_some_and(|(handled, end)| handled >= end)
+        })
+}
+
+fn now_ms() -> i64 {
+    chrono::Utc::now().timestamp_millis()
+}
