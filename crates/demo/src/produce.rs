@@ -124,7 +124,7 @@ impl<'a> Producer<'a> {
             self.partitions[partition].produced(size);
             self.produced.records += 1;
             self.produced.bad += u64::from(buffer.expected().is_some());
-            if self.produced.records % RECORDS_PER_LOOK == 0 {
+            if self.produced.records.is_multiple_of(RECORDS_PER_LOOK) {
                 progress(self.produced);
             }
             if let Some(rate) = rate {

@@ -202,6 +202,7 @@ fn start_paths(
         transaction_max_records: DEFAULT_TRANSACTION_MAX_RECORDS,
         transaction_timeout: DEFAULT_TRANSACTION_TIMEOUT,
         exit_at_end: false,
+        bounds_at_start: std::collections::BTreeMap::new(),
     };
     let ingest_options = IngestOptions {
         kafka: kafka.clone(),

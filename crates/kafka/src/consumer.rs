@@ -53,8 +53,9 @@ pub trait PartitionListener: Send + Sync + 'static {
     fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String>;
 
     /// These partitions leave. Whatever is buffered of them has to be dropped before this returns: the group is answered
-    /// afterwards. `lost`: they may already belong to somebody else.
-    fn revoked(&self, partitions: &[i32], lost: bool);
+    /// afterwards. `lost`: they may already belong to somebody else. Returns next offsets that are to be committed for the
+    /// group before it is answered.
+    fn revoked(&self, partitions: &[i32], lost: bool) -> BTreeMap<i32, i64>;
 }
 
 /// Where a group without committed offsets begins.
@@ -108,7 +109,8 @@ impl<L: PartitionListener> ConsumerContext for GroupContext<L> {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 let lost = consumer.assignment_lost();
                 tracing::info!(?partitions, lost, "partitions revoked");
-                self.listener.revoked(&partitions, lost);
+                let next_offsets = self.listener.revoked(&partitions, lost);
+                self.commit(consumer, &next_offsets);
                 unassign(consumer, list).map_err(|error| error.to_string())
             }
             other => {
@@ -124,6 +126,27 @@ impl<L: PartitionListener> ConsumerContext for GroupContext<L> {
 }
 
 impl<L: PartitionListener> GroupContext<L> {
+    /// A failure costs the next owner some records read twice, nothing else.
+    fn commit(&self, consumer: &BaseConsumer<Self>, next_offsets: &BTreeMap<i32, i64>) {
+        if next_offsets.is_empty() {
+            return;
+        }
+        let result = list_of(
+            &self.topic,
+            next_offsets
+                .iter()
+                .map(|(p, offset)| (*p, Offset::Offset(*offset))),
+        )
+        .and_then(|list| {
+            consumer
+                .commit(&list, CommitMode::Sync)
+                .map_err(|error| KafkaError::of("cannot commit offsets", &error))
+        });
+        if let Err(error) = result {
+            tracing::warn!(%error, "offsets of partitions that leave are not committed");
+        }
+    }
+
     fn assign(
         &self,
         consumer: &BaseConsumer<Self>,
@@ -434,13 +457,20 @@ impl<L: PartitionListener> GroupConsumer<L> {
     }
 
     fn list(&self, offsets: impl Iterator<Item = (i32, Offset)>) -> Result<TopicPartitionList, KafkaError> {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&self.topic, partition, offset)
-                .map_err(|error| {
-                    KafkaError::Failed(format!("offset {offset:?} of partition {partition}: {error}"))
-                })?;
-        }
-        Ok(list)
+        list_of(&self.topic, offsets)
     }
+}
+
+fn list_of(
+    topic: &str,
+    offsets: impl Iterator<Item = (i32, Offset)>,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for (partition, offset) in offsets {
+        list.add_partition_offset(topic, partition, offset)
+            .map_err(|error| {
+                KafkaError::Failed(format!("offset {offset:?} of partition {partition}: {error}"))
+            })?;
+    }
+    Ok(list)
 }

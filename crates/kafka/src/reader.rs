@@ -48,8 +48,8 @@ pub enum ReadFrom {
     Time {
         /// Epoch milliseconds.
         epoch_ms: i64,
-        /// Begins earlier where fewer records than this (per partition) are newer: Kafka timestamps can be those of old
-        /// events, and the embedded broker cannot look them up.
+        /// Begins at least this many offsets (transaction markers among them) before the end of each partition: Kafka
+        /// timestamps can be those of old events, and the embedded broker cannot look them up.
         at_least: i64,
     },
 }
@@ -252,7 +252,7 @@ impl Source {
         }
     }
 
-    /// `found`, or `at_least` records before the end where that is earlier.
+    /// `found`, or `at_least` offsets before the end where that is earlier.
     fn no_later_than(&self, partition: i32, found: Offset, at_least: i64) -> Result<Offset, KafkaError> {
         let (low, end) = self
             .consumer
@@ -375,8 +375,11 @@ mod tests {
         assert_eq!(producer.flush(LIMIT).expect("flushed").failed, 0);
     }
 
-    /// Every record up to the end of all partitions, as (topic, partition, payload), and the ends that were told.
-    fn read_to_the_end(reader: &TopicReader) -> (Vec<(String, i32, String)>, Vec<(String, i32)>) {
+    /// Topic, partition and payload of a record.
+    type Found = (String, i32, String);
+
+    /// Every record up to the end of all partitions, and the ends that were told.
+    fn read_to_the_end(reader: &TopicReader) -> (Vec<Found>, Vec<(String, i32)>) {
         let deadline = Instant::now() + LIMIT;
         let (mut records, mut ends) = (Vec::new(), Vec::new());
         while !reader.end_reached() {
@@ -398,7 +401,7 @@ mod tests {
         (records, ends)
     }
 
-    fn owned(records: &[(&str, i32, &str)]) -> Vec<(String, i32, String)> {
+    fn owned(records: &[(&str, i32, &str)]) -> Vec<Found> {
         records
             .iter()
             .map(|(topic, partition, text)| ((*topic).into(), *partition, (*text).into()))
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn from_a_time_at_least_the_newest_records_are_read() {
+    fn from_a_time_at_least_the_newest_offsets_are_read() {
         let broker = EmbeddedBroker::start(&[("a", 1)]).expect("a broker");
         produce(&broker.settings(), &[("a", 0, "1"), ("a", 0, "2"), ("a", 0, "3")]);
         // Nothing is newer than the end of time.

@@ -1,5 +1,6 @@
 //! Which topics there are, how many partitions, and which incarnation of a topic this is.
 
+use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
 use std::time::Duration;
@@ -97,7 +98,7 @@ impl Topics {
         })
     }
 
-    /// First and next-to-be-written offset of a partition.
+    /// First and last stable offset of a partition: what a read_committed reader can reach now.
     ///
     /// # Errors
     /// No broker answered in time.
@@ -107,6 +108,17 @@ impl Topics {
             .map_err(|error| {
                 KafkaError::of(&format!("cannot read the offsets of {topic}/{partition}"), &error)
             })
+    }
+
+    /// First and last stable offset of every partition now.
+    ///
+    /// # Errors
+    /// No broker answered in time.
+    pub fn bounds(&self, topic: &str) -> Result<BTreeMap<i32, (i64, i64)>, KafkaError> {
+        let info = self.describe(topic)?;
+        (0..info.partitions)
+            .map(|partition| Ok((partition, self.watermarks(topic, partition)?)))
+            .collect()
     }
 
     /// Makes the topics that are not there yet.

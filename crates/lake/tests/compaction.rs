@@ -417,24 +417,31 @@ async fn a_store_that_never_answers_a_commit_ends_the_run_and_keeps_the_files() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_partition_larger_than_the_budget_goes_through_temporary_files() {
+async fn partitions_larger_than_the_budget_go_through_temporary_files() {
     let mut lake = TestLake::new().await;
     for _ in 0..3 {
-        lake.ingest(&[0], 15_000, 0).await;
+        lake.ingest(&[0, 1], 8_000, 0).await;
     }
     let before = lake.snapshot(TableName::Logins).await;
     let spill = tempfile::tempdir().unwrap();
     let options = ExecuteOptions {
-        memory_budget_bytes: 16 << 20,
+        memory_budget_bytes: 32 << 20,
+        jobs: 2,
         spill_directory: Some(spill.path().to_owned()),
         ..ExecuteOptions::default()
     };
     let report = execute(&lake.lake, plan(&before, &all_dates()), &options)
         .await
         .unwrap();
-    assert!(report.partitions[0].spilled_bytes > 1 << 20, "{report:?}");
+    assert!(
+        report
+            .partitions
+            .iter()
+            .all(|partition| partition.spilled_bytes > 1 << 20),
+        "{report:?}"
+    );
     let after = lake.snapshot(TableName::Logins).await;
-    assert_eq!(after.files.len(), 1);
+    assert_eq!(after.files.len(), 2);
     assert_eq!(lake.rows(&after), lake.rows(&before));
     assert_eq!(files_below(spill.path()), 0, "temporary files are removed");
 }

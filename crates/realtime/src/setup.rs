@@ -128,6 +128,7 @@ impl RunArgs {
                 .unwrap_or(DEFAULT_TRANSACTION_MAX_RECORDS),
             transaction_timeout: duration(section.transaction_timeout, DEFAULT_TRANSACTION_TIMEOUT),
             exit_at_end: self.exit_at_end,
+            bounds_at_start: std::collections::BTreeMap::new(),
         };
         Ok(Resolved {
             options,

@@ -2,16 +2,16 @@
 //!
 //! In the order in which it happens:
 //! - [`files`]: how the files of a table are: how many, how large, how many small ones;
-//! - [`plan`]: which files of which partitions are rewritten (pure);
+//! - [`mod@plan`]: which files of which partitions are rewritten (pure);
 //! - `budget`, `scan`, `rewrite`: rows read, sorted in bounded memory and written;
 //! - [`fingerprint`]: the proof that these are the same rows;
-//! - [`execute`]: a partition after the other rewritten, proved and committed;
+//! - [`mod@execute`]: a partition after the other rewritten, proved and committed;
 //! - [`report`]: what is told meanwhile and at the end.
 //!
 //! Guarantee (invariant 8): a commit of compaction leaves the multiset of (`kafka_partition`, `kafka_offset`) of its
 //! partition as it was. Of two maintainers that planned on the same version one wins, by a counter of the partition that
 //! both move on; ingestion is never in the way. Whatever fails, the table is as before, and at the worst files lie about
-//! that no version names, until [`crate::vacuum`] takes them.
+//! that no version names, until [`mod@crate::vacuum`] takes them.
 
 mod budget;
 pub mod execute;

@@ -208,3 +208,99 @@ impl PartUpload {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
+    use arrow::datatypes::Int64Type;
+    use futures::TryStreamExt;
+    use object_store::memory::InMemory;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    const ROWS_PER_BATCH: i64 = 512;
+
+    /// Rows of about a kilobyte that hardly compress.
+    fn batch(number: i64) -> RecordBatch {
+        let offsets = number * ROWS_PER_BATCH..(number + 1) * ROWS_PER_BATCH;
+        let noise = |offset: i64| -> String {
+            let mut state = offset.cast_unsigned() + 1;
+            let mut next = || {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                char::from(33 + (state >> 33) as u8 % 94)
+            };
+            (0..1_000).map(|_| next()).collect()
+        };
+        let raw: ArrayRef = Arc::new(StringArray::from_iter_values(offsets.clone().map(noise)));
+        let offset: ArrayRef = Arc::new(Int64Array::from_iter_values(offsets));
+        RecordBatch::try_from_iter_with_nullable([("kafka_offset", offset, true), ("raw", raw, true)])
+            .unwrap()
+    }
+
+    fn begin(store: &Arc<InMemory>) -> FileStream {
+        let store: Arc<dyn ObjectStore> = Arc::clone(store) as _;
+        FileStream::begin(
+            store,
+            "lake/logins",
+            "a/b.parquet".to_owned(),
+            &batch(0).schema(),
+            100,
+            4 << 20,
+        )
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_file_of_many_parts_is_whole_and_has_bounded_row_groups() {
+        const BATCHES: i64 = 60;
+        let store = Arc::new(InMemory::new());
+        let mut file = begin(&store);
+        for number in 0..BATCHES {
+            file.write(&batch(number)).await.unwrap();
+        }
+        assert!(
+            file.upload.multipart.is_some(),
+            "parts are uploaded while rows come"
+        );
+        let new = file.finish(&TablePartition::default()).await.unwrap();
+        let stored = store
+            .get(&Path::from("a/b.parquet"))
+            .await
+            .unwrap()
+            .bytes()
+            .await
+            .unwrap();
+        assert_eq!(
+            (new.size_bytes, new.rows),
+            (stored.len() as u64, (BATCHES * ROWS_PER_BATCH) as u64)
+        );
+        assert!(stored.len() > 2 * PART_BYTES);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(stored).unwrap();
+        assert!(reader.metadata().num_row_groups() > 3);
+        let read: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+        let offsets = read
+            .iter()
+            .flat_map(|batch| batch["kafka_offset"].as_primitive::<Int64Type>().values());
+        assert!(offsets.copied().eq(0..BATCHES * ROWS_PER_BATCH));
+    }
+
+    #[tokio::test]
+    async fn a_small_file_is_one_put_and_an_aborted_one_is_none() {
+        let store = Arc::new(InMemory::new());
+        let mut file = begin(&store);
+        file.write(&batch(0)).await.unwrap();
+        assert!(file.upload.multipart.is_none());
+        file.abort().await;
+        let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
+        assert_eq!(objects.len(), 0);
+        let mut file = begin(&store);
+        file.write(&batch(0)).await.unwrap();
+        assert_eq!(
+            file.finish(&TablePartition::default()).await.unwrap().rows,
+            ROWS_PER_BATCH as u64
+        );
+    }
+}

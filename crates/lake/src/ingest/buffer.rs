@@ -119,7 +119,7 @@ impl BatchBuffer {
         self.count_row();
         // The bytes are looked at now and then only: their sum takes a walk over the columns.
         if self.logins.len() >= CHUNK_ROWS
-            || (self.logins.len() % 1024 == 0 && self.logins.memory_bytes() >= CHUNK_BYTES)
+            || (self.logins.len().is_multiple_of(1024) && self.logins.memory_bytes() >= CHUNK_BYTES)
         {
             self.close_chunk();
         }

@@ -74,6 +74,14 @@ impl Offsets {
         }
     }
 
+    /// Everything below `next_offset` is known to be handled, although no record has that offset: it is a gap. Never goes
+    /// back.
+    pub fn skip_to(&mut self, kafka_partition: i32, next_offset: i64) {
+        if let Some(state) = self.partitions.get_mut(&kafka_partition) {
+            state.next = state.next.max(next_offset);
+        }
+    }
+
     /// Closes what is buffered into a batch: the ranges of the partitions that moved since the last one.
     pub fn seal(&mut self) -> BatchRanges {
         let mut ranges = BatchRanges::new();

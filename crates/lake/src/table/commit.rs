@@ -485,21 +485,16 @@ async fn refuse_foreign_files(
 ) -> Result<(), LakeError> {
     use futures::StreamExt;
     let mut listing = store.list(None);
-    while let Some(entry) = listing.next().await {
-        match entry {
-            // Another creator was quicker.
-            Ok(object) if object.location.as_ref().starts_with("_delta_log/") => return Ok(()),
-            Ok(object) => {
-                return Err(LakeError::Foreign {
-                    place: lake.table_place(table),
-                    detail: format!("its folder holds {} but no Delta log", object.location),
-                });
-            }
-            Err(object_store::Error::NotFound { .. }) => return Ok(()),
-            Err(error) => return Err(LakeError::from_store(&lake.table_place(table), error)),
-        }
+    match listing.next().await {
+        None | Some(Err(object_store::Error::NotFound { .. })) => Ok(()),
+        // Another creator was quicker.
+        Some(Ok(object)) if object.location.as_ref().starts_with("_delta_log/") => Ok(()),
+        Some(Ok(object)) => Err(LakeError::Foreign {
+            place: lake.table_place(table),
+            detail: format!("its folder holds {} but no Delta log", object.location),
+        }),
+        Some(Err(error)) => Err(LakeError::from_store(&lake.table_place(table), error)),
     }
-    Ok(())
 }
 
 async fn put_commit(store: &dyn ObjectStore, version: i64, body: Bytes) -> Result<Put, object_store::Error> {

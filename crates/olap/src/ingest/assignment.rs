@@ -25,16 +25,12 @@ pub(super) struct Filling {
     pub buffer: BatchBuffer,
     /// Partitions that were read to their end since they came.
     pub at_end: BTreeSet<i32>,
-    /// Whether the group has answered at all.
-    pub joined: bool,
     /// Why going on would lose records.
     pub refusal: Option<String>,
     /// Counts by reason of the rejected records in the buffer.
     pub rejected: BTreeMap<loginlake_events::RejectReason, u64>,
     /// The smallest Kafka timestamp in the buffer.
     pub oldest_kafka_ms: Option<i64>,
-    /// The end of each partition when it came: where `--exit-at-end` stops.
-    pub end_at_start: BTreeMap<i32, i64>,
 }
 
 pub(super) struct Assignment {
@@ -92,11 +88,6 @@ impl Assignment {
                 return Err(text);
             }
         }
-        self.lock().end_at_start.extend(
-            watermarks
-                .iter()
-                .map(|(partition, (_, high))| (*partition, *high)),
-        );
         Ok(starts)
     }
 
@@ -136,7 +127,6 @@ impl PartitionListener for Assignment {
             self.starts(partitions)?
         };
         let mut filling = self.lock();
-        filling.joined = true;
         for (partition, next_offset) in &starts {
             filling.offsets.assign(*partition, *next_offset);
             filling.at_end.remove(partition);
@@ -144,7 +134,7 @@ impl PartitionListener for Assignment {
         Ok(starts)
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) {
+    fn revoked(&self, partitions: &[i32], lost: bool) -> BTreeMap<i32, i64> {
         // A commit that is under way for these partitions should be over before somebody else begins at the old offset;
         // when it is not, the compare-and-set decides. Lost partitions already are somebody else's: no reason to wait.
         if !lost {
@@ -165,12 +155,13 @@ impl PartitionListener for Assignment {
         for partition in partitions {
             filling.offsets.revoke(*partition);
             filling.at_end.remove(partition);
-            filling.end_at_start.remove(partition);
             self.metrics.forget_partition(*partition);
         }
         if let Err(error) = filling.buffer.drop_kafka_partitions(&leaving) {
             // The rows cannot be told apart any more: let the run end and be read again from the table's offsets.
             filling.refusal = Some(format!("cannot drop the rows of partitions that left: {error}"));
         }
+        // The group's offsets are for lag tools only, and are written after each commit.
+        BTreeMap::new()
     }
 }

@@ -31,6 +31,8 @@ const RECORDS_PER_CHECK: u64 = 1024;
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often the lag is asked for.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the table's offsets are asked for, to stop at the end.
+const END_INTERVAL: Duration = Duration::from_millis(200);
 /// What a topic without an id is called.
 const NO_TOPIC_ID: &str = "unknown";
 
@@ -47,6 +49,9 @@ pub(super) struct Ingester {
     progress: Progress,
     paused: bool,
     lag_asked: Instant,
+    end_asked: Instant,
+    /// First and last stable offset of each partition when the run started.
+    bounds_at_start: BTreeMap<i32, (i64, i64)>,
 }
 
 impl Ingester {
@@ -61,7 +66,7 @@ impl Ingester {
         let kafka_health = health.component("kafka", Some(STALL_LIMIT));
         let store_health = health.component("store", None);
         let topics = Topics::connect(&options.kafka).map_err(kafka_error)?;
-        topics.describe(&options.topic).map_err(kafka_error)?;
+        let bounds_at_start = topics.bounds(&options.topic).map_err(kafka_error)?;
         let incarnation = match &options.incarnation {
             Some(incarnation) => incarnation.clone(),
             None => topics
@@ -89,11 +94,9 @@ impl Ingester {
                 offsets: Offsets::default(),
                 buffer,
                 at_end: BTreeSet::new(),
-                joined: false,
                 refusal: None,
                 rejected: BTreeMap::new(),
                 oldest_kafka_ms: None,
-                end_at_start: BTreeMap::new(),
             }),
             committer: Arc::new(tokio::sync::Mutex::new(committer)),
             topics,
@@ -130,6 +133,8 @@ impl Ingester {
             progress,
             paused: false,
             lag_asked: Instant::now(),
+            end_asked: Instant::now(),
+            bounds_at_start,
         })
     }
 
@@ -141,7 +146,7 @@ impl Ingester {
             self.close_if_due()?;
             self.bound_memory()?;
             self.ask_lag();
-            let at_end = self.options.exit_at_end && self.is_at_end();
+            let at_end = self.options.exit_at_end && self.is_at_end()?;
             if at_end || self.shutdown.is_requested() {
                 self.drain()?;
                 let totals = self.progress.totals();
@@ -424,18 +429,50 @@ impl Ingester {
         }
     }
 
-    /// Whether every partition that is here was read to where it ended when it came.
-    fn is_at_end(&self) -> bool {
-        let filling = self.assignment.lock();
-        filling.joined
-            && filling.offsets.partitions().iter().all(|partition| {
-                filling.at_end.contains(partition)
-                    || filling
-                        .offsets
-                        .next_offset(*partition)
-                        .zip(filling.end_at_start.get(partition))
-                        .is_some_and(|(next, end)| next >= *end)
-            })
+    /// Whether the table has everything that the topic held when this run started, on every partition, whoever has it.
+    fn is_at_end(&mut self) -> Result<bool, ExitError> {
+        let mut filling = self.assignment.lock();
+        for partition in filling.offsets.partitions() {
+            let Some((_, end)) = self.bounds_at_start.get(&partition) else {
+                continue;
+            };
+            if filling.at_end.contains(&partition) {
+                // A partition may end in transaction markers, which no record's offset reaches.
+                filling.offsets.skip_to(partition, *end);
+            } else if filling
+                .offsets
+                .next_offset(partition)
+                .is_some_and(|next| next < *end)
+            {
+                return Ok(false);
+            }
+        }
+        let drained = filling.offsets.is_drained();
+        drop(filling);
+        if !drained {
+            if self.in_flight.is_none() {
+                self.close(RollReason::Drain)?;
+            }
+            return Ok(false);
+        }
+        if self.end_asked.elapsed() < END_INTERVAL {
+            return Ok(false);
+        }
+        self.end_asked = Instant::now();
+        let offsets = match self
+            .runtime
+            .block_on(async { self.assignment.committer.lock().await.reload_offsets().await })
+        {
+            Ok(offsets) => offsets,
+            Err(error) if error.is_retriable() => {
+                tracing::warn!(%error, "cannot read the table's offsets; trying again");
+                return Ok(false);
+            }
+            Err(error) => return Err(lake_error(error)),
+        };
+        Ok(self.bounds_at_start.iter().all(|(partition, (low, end))| {
+            end <= low || offsets.get(partition).is_some_and(|next| next >= end)
+        }))
     }
 
     /// Commits what was read.

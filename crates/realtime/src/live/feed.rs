@@ -13,7 +13,7 @@ use loginlake_kafka::reader::{Read, ReadFrom, TopicReader};
 use super::record::{self, Login};
 use super::stats::{ReaderState, Stats};
 use super::window::{WINDOW_SECONDS, Window};
-use super::{PartitionLag, Shared};
+use super::{Numbers, PartitionLag, Shared};
 
 /// The numbers are published in the middle of every second: by then, those of the second before are complete.
 const PUBLISH_AT_MS: i64 = 500;
@@ -21,8 +21,8 @@ const PUBLISH_AT_MS: i64 = 500;
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long a question about a silent broker may hold the numbers up.
 const PING_LIMIT: Duration = Duration::from_millis(500);
-/// Read per partition whatever their Kafka timestamps say: those of a replay are old, although it was published now.
-const AT_LEAST_RECORDS: i64 = 20_000;
+/// Read of each partition whatever the Kafka timestamps say: those of a replay are old, although it was published now.
+const AT_LEAST_OFFSETS: i64 = 20_000;
 
 /// Reads and publishes until nobody looks any more.
 pub(super) fn run(shared: &Shared) {
@@ -69,7 +69,7 @@ impl<'a> Feed<'a> {
         let epoch_ms = now_ms() - WINDOW_SECONDS as i64 * 1_000;
         let from = ReadFrom::Time {
             epoch_ms,
-            at_least: AT_LEAST_RECORDS,
+            at_least: AT_LEAST_OFFSETS,
         };
         let reader = TopicReader::open(&settings.kafka, &topics, from)?;
         self.state = ReaderState::CatchingUp;
@@ -120,7 +120,11 @@ impl<'a> Feed<'a> {
         self.window.advance(now_ms.div_euclid(1_000));
         self.lag = self.shared.lag.lag();
         let stats = Stats::of(&self.window, &self.state, &self.lag, now_ms);
-        self.shared.published.send_replace(Some(stats.to_json().into()));
+        let settled = !matches!(self.state, ReaderState::Starting | ReaderState::CatchingUp);
+        self.shared.published.send_replace(Some(Numbers {
+            json: stats.to_json().into(),
+            settled,
+        }));
     }
 }
 

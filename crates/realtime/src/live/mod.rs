@@ -37,8 +37,14 @@ pub use window::WINDOW_SECONDS;
 /// The reader ends when nobody has asked for so long.
 const IDLE_LIMIT: Duration = Duration::from_secs(60);
 
-/// The numbers as one line of JSON; none while nobody looks.
-type Numbers = Option<Arc<str>>;
+/// What the reader publishes.
+#[derive(Clone)]
+struct Numbers {
+    /// One line.
+    json: Arc<str>,
+    /// Everything of the window is counted, or nothing better is to be had at the moment.
+    settled: bool,
+}
 
 /// What the dashboard reads.
 #[derive(Clone, Debug)]
@@ -106,7 +112,7 @@ impl LiveHandle {
     }
 
     /// Somebody looks: starts the reader if it does not run. Returns where it publishes.
-    fn look(&self) -> watch::Receiver<Numbers> {
+    fn look(&self) -> watch::Receiver<Option<Numbers>> {
         let mut looking = self.0.looking();
         looking.last = Instant::now();
         let running = looking
@@ -134,7 +140,8 @@ struct Shared {
     settings: LiveSettings,
     lag: Arc<dyn LagSource>,
     idle_limit: Duration,
-    published: watch::Sender<Numbers>,
+    /// None while nobody looks.
+    published: watch::Sender<Option<Numbers>>,
     stopped: CancellationToken,
     looking: Mutex<Looking>,
     woken: Condvar,

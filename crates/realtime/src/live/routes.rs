@@ -16,13 +16,13 @@ use axum::routing::get;
 use futures::Stream;
 use uuid::Uuid;
 
-use super::LiveHandle;
+use super::{LiveHandle, Numbers};
 
 const PAGE: &str = include_str!("page.html");
 /// Stands in the page where the nonce goes.
 const NONCE_PLACE: &str = "{{nonce}}";
-/// How long `/api/stats` waits for the first numbers after nobody has looked for a while.
-const FIRST_NUMBERS_LIMIT: Duration = Duration::from_secs(5);
+/// How long `/api/stats` waits for complete numbers after nobody has looked for a while; then it tells what there is.
+const SETTLED_LIMIT: Duration = Duration::from_secs(5);
 /// How long a stream may have nothing to say; well below the time after which nobody seems to look.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const NO_STORE: (HeaderName, &str) = (CACHE_CONTROL, "no-store");
@@ -48,10 +48,14 @@ async fn page() -> impl IntoResponse {
 
 async fn stats(State(live): State<LiveHandle>) -> Response {
     let mut numbers = live.look();
-    let first = tokio::time::timeout(FIRST_NUMBERS_LIMIT, numbers.wait_for(Option::is_some)).await;
-    let json = first.ok().and_then(Result::ok).and_then(|json| json.clone());
-    match json {
-        Some(json) => ([NO_STORE, (CONTENT_TYPE, "application/json")], json.to_string()).into_response(),
+    let is_settled = |numbers: &Option<Numbers>| numbers.as_ref().is_some_and(|numbers| numbers.settled);
+    // Numbers that are not complete say so themselves.
+    let _ = tokio::time::timeout(SETTLED_LIMIT, numbers.wait_for(is_settled)).await;
+    let numbers = numbers.borrow().clone();
+    match numbers {
+        Some(Numbers { json, .. }) => {
+            ([NO_STORE, (CONTENT_TYPE, "application/json")], json.to_string()).into_response()
+        }
         None => {
             let error = r#"{"error":"no numbers yet; ask again"}"#;
             let head = [NO_STORE, (CONTENT_TYPE, "application/json")];
@@ -84,8 +88,8 @@ fn stream(live: LiveHandle) -> impl Stream<Item = Result<Event, Infallible>> {
                     }
                 }
             }
-            let json = numbers.borrow_and_update().clone();
-            if let Some(json) = json {
+            let newest = numbers.borrow_and_update().clone();
+            if let Some(Numbers { json, .. }) = newest {
                 return Some((Ok(Event::default().data(&*json)), (live, numbers)));
             }
         }

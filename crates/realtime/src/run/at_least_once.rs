@@ -109,6 +109,16 @@ impl Deliveries {
         (!delivered.batches.is_empty()).then_some(delivered)
     }
 
+    /// Next offsets of what is delivered and not taken note of yet; the batches stay to be counted.
+    pub fn delivered_offsets(&self) -> BTreeMap<i32, i64> {
+        let state = self.lock();
+        let delivered = state
+            .under_way
+            .iter()
+            .take_while(|batch| self.producer.is_delivered(batch.number));
+        delivered.flat_map(|batch| batch.next_offsets.clone()).collect()
+    }
+
     /// Whether everything that was handed over is delivered and taken note of.
     pub fn is_idle(&self) -> bool {
         let state = self.lock();

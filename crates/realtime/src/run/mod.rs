@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod transform;
 mod worker;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -65,6 +66,8 @@ pub struct RunOptions {
     pub transaction_timeout: Duration,
     /// Stop once everything that the topic held at the start is processed and committed.
     pub exit_at_end: bool,
+    /// First and last stable offset of each input partition when the run started; filled by [`run`].
+    pub bounds_at_start: BTreeMap<i32, (i64, i64)>,
 }
 
 /// What the workers have committed; shared with whoever watches.
@@ -81,9 +84,9 @@ pub struct Totals {
     /// Good events that a filter held back.
     pub filtered: u64,
     /// Committed next offset, by Kafka partition.
-    pub next_offsets: std::collections::BTreeMap<i32, i64>,
+    pub next_offsets: BTreeMap<i32, i64>,
     /// Records behind the end of the input topic, by Kafka partition.
-    pub lag_records: std::collections::BTreeMap<i32, u64>,
+    pub lag_records: BTreeMap<i32, u64>,
 }
 
 impl Progress {
@@ -108,7 +111,8 @@ pub fn run(
     metrics: &Metrics,
     progress: &Progress,
 ) -> Result<Totals, ExitError> {
-    check(options)?;
+    let mut options = options.clone();
+    options.bounds_at_start = check(&options)?;
     let metrics = RealtimeMetrics::register(metrics);
     let workers: Vec<_> = (0..options.workers.max(1))
         .map(|number| {
@@ -157,8 +161,8 @@ pub fn run(
     Ok(totals)
 }
 
-/// What can be known to be wrong before the first record.
-fn check(options: &RunOptions) -> Result<(), ExitError> {
+/// What can be known to be wrong before the first record. Returns the bounds of the input partitions.
+fn check(options: &RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitError> {
     let two_clusters = options.input.brokers != options.output.brokers;
     if two_clusters && options.guarantee == Guarantee::ExactlyOnce {
         return Err(ExitError::usage(format!(
@@ -174,12 +178,12 @@ fn check(options: &RunOptions) -> Result<(), ExitError> {
         );
     }
     let input = TopicClient::connect(&options.input).map_err(exit_error)?;
-    input.describe(&options.topics.input).map_err(exit_error)?;
+    let bounds = input.bounds(&options.topics.input).map_err(exit_error)?;
     let output = TopicClient::connect(&options.output).map_err(exit_error)?;
     for topic in [&options.topics.output, &options.topics.dead_letter] {
         output.describe(topic).map_err(exit_error)?;
     }
-    Ok(())
+    Ok(bounds)
 }
 
 /// An error of Kafka as an exit: 2 for settings that are wrong by themselves, 3 for fenced, 1 for what the outside world

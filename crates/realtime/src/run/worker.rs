@@ -32,6 +32,8 @@ const RECORDS_PER_CHECK: u64 = 64;
 const BATCH_READ: u64 = 4_096;
 /// How often the lag is looked at.
 const LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the group's offsets are asked for, to stop at the end.
+const END_INTERVAL: Duration = Duration::from_millis(100);
 /// How often offsets are committed under load, at least once.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
 /// Records that the output refused and that wait for their turn as dead letters.
@@ -52,15 +54,9 @@ struct Shared {
 
 #[derive(Default)]
 struct Partitions {
-    joined: bool,
     here: BTreeSet<i32>,
-    /// Came since the last look: where they end is not known yet.
-    new: BTreeSet<i32>,
     at_end: BTreeSet<i32>,
-    end_at_start: BTreeMap<i32, i64>,
     handled: BTreeMap<i32, i64>,
-    /// Offsets to be committed before the group is answered.
-    left: Vec<BTreeMap<i32, i64>>,
 }
 
 impl Shared {
@@ -73,28 +69,25 @@ impl PartitionListener for Shared {
     fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
         self.metrics.rebalances.inc();
         let mut known = self.partitions();
-        known.joined = true;
         known.here.extend(partitions);
-        known.new.extend(partitions);
         for partition in partitions {
             known.at_end.remove(partition);
             known.handled.remove(partition);
-            known.end_at_start.remove(partition);
         }
         // They begin at the group's committed offsets.
         Ok(BTreeMap::new())
     }
 
-    fn revoked(&self, partitions: &[i32], lost: bool) {
+    fn revoked(&self, partitions: &[i32], lost: bool) -> BTreeMap<i32, i64> {
         self.metrics.rebalances.inc();
+        let mut next_offsets = BTreeMap::new();
         match &self.output {
             Output::ExactlyOnce(transactions) => transactions.revoked(),
             Output::AtLeastOnce(deliveries) => {
                 if !lost {
                     deliveries.flush();
-                    if let Some(delivered) = deliveries.take_delivered() {
-                        self.partitions().left.push(delivered.next_offsets);
-                    }
+                    next_offsets = deliveries.delivered_offsets();
+                    next_offsets.retain(|partition, _| partitions.contains(partition));
                 }
                 deliveries.forget_partitions(partitions);
             }
@@ -102,12 +95,11 @@ impl PartitionListener for Shared {
         let mut known = self.partitions();
         for partition in partitions {
             known.here.remove(partition);
-            known.new.remove(partition);
             known.at_end.remove(partition);
             known.handled.remove(partition);
-            known.end_at_start.remove(partition);
             self.metrics.forget_partition(*partition);
         }
+        next_offsets
     }
 }
 
@@ -128,6 +120,7 @@ pub(super) struct Worker {
     /// Records that the output topic has refused, by position, with the error.
     refused: HashMap<(i32, i64), String>,
     lag_seen: Instant,
+    end_asked: Instant,
     offsets_committed: Instant,
     /// Delivered next offsets that are not committed yet (at least once).
     uncommitted: BTreeMap<i32, i64>,
@@ -159,6 +152,7 @@ impl Worker {
             transform,
             refused: HashMap::new(),
             lag_seen: Instant::now(),
+            end_asked: Instant::now(),
             offsets_committed: Instant::now(),
             uncommitted: BTreeMap::new(),
         }
@@ -234,12 +228,11 @@ impl Worker {
         if !self.ensure_producer(shared)? {
             return Ok(Step::Stop);
         }
-        self.learn_ends(consumer, shared);
         let result = self
             .fill(consumer, shared)
             .and_then(|()| self.commit(consumer, shared));
         match result {
-            Ok(()) => {}
+            Ok(()) => self.health.ready(),
             Err(error) if error.is_retriable() => {
                 tracing::warn!(%error, worker = self.number, "kafka failed; trying again");
                 self.health.not_ready(error.to_string());
@@ -258,7 +251,7 @@ impl Worker {
         }
         self.health.heartbeat();
         self.look_at_lag(consumer, shared);
-        let done = self.options.exit_at_end && is_at_end(shared);
+        let done = self.options.exit_at_end && self.is_at_end(consumer, shared);
         if done || self.shutdown.is_requested() {
             return self.drain(consumer, shared).map(|()| Step::Stop);
         }
@@ -270,7 +263,7 @@ impl Worker {
         let mut read = 0_u64;
         loop {
             match &shared.output {
-                Output::ExactlyOnce(transactions) if read % RECORDS_PER_CHECK == 0 => {
+                Output::ExactlyOnce(transactions) if read.is_multiple_of(RECORDS_PER_CHECK) => {
                     let (records, age) = transactions.size();
                     if records >= self.options.transaction_max_records
                         || age >= self.options.transaction_max_age
@@ -287,7 +280,14 @@ impl Worker {
                 Output::AtLeastOnce(deliveries) if !deliveries.is_idle() => DELIVERY_TICK,
                 _ => TICK,
             };
-            match consumer.poll(timeout)? {
+            let polled = consumer.poll(timeout)?;
+            if let Output::ExactlyOnce(transactions) = &shared.output
+                && transactions.take_rewind()
+            {
+                self.metrics.aborts.inc();
+                return Err(KafkaError::AbortTransaction("partitions were revoked".to_owned()));
+            }
+            match polled {
                 Polled::Record(message) => {
                     if !self.publish(&message, shared)? {
                         return Ok(());
@@ -297,16 +297,7 @@ impl Worker {
                 Polled::EndOfPartition(partition) => {
                     shared.partitions().at_end.insert(partition);
                 }
-                Polled::Nothing => {
-                    self.health.ready();
-                    return Ok(());
-                }
-            }
-            if let Output::ExactlyOnce(transactions) = &shared.output
-                && transactions.take_rewind()
-            {
-                self.metrics.aborts.inc();
-                return Err(KafkaError::AbortTransaction("partitions were revoked".to_owned()));
+                Polled::Nothing => return Ok(()),
             }
         }
     }
@@ -406,9 +397,6 @@ impl Worker {
                     ));
                 }
                 self.take_delivered(deliveries);
-                for left in std::mem::take(&mut shared.partitions().left) {
-                    self.uncommitted.extend(left);
-                }
                 let here = shared.partitions().here.clone();
                 self.uncommitted.retain(|partition, _| here.contains(partition));
                 let due = self.offsets_committed.elapsed() >= OFFSET_COMMIT_INTERVAL || deliveries.is_idle();
@@ -508,24 +496,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Where new partitions end now: there `--exit-at-end` stops.
-    fn learn_ends(&self, consumer: &GroupConsumer<Shared>, shared: &Shared) {
-        if !self.options.exit_at_end {
-            return;
-        }
-        let new: Vec<i32> = shared.partitions().new.iter().copied().collect();
-        for partition in new {
-            match consumer.watermarks(partition) {
-                Ok((_, end)) => {
-                    let mut known = shared.partitions();
-                    known.new.remove(&partition);
-                    known.end_at_start.insert(partition, end);
-                }
-                Err(error) => tracing::debug!(%error, partition, "the end of the partition is not known yet"),
-            }
-        }
-    }
-
     fn look_at_lag(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) {
         if self.lag_seen.elapsed() < LAG_INTERVAL {
             return;
@@ -549,6 +519,66 @@ impl Worker {
         }
     }
 
+    /// Whether the group has committed everything that the topic held when this instance started, on every partition,
+    /// whoever has it. Asked only while there is nothing to do.
+    fn is_at_end(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> bool {
+        let idle = match &shared.output {
+            Output::ExactlyOnce(transactions) => transactions.size().0 == 0,
+            Output::AtLeastOnce(deliveries) => deliveries.is_idle() && self.uncommitted.is_empty(),
+        };
+        let known = shared.partitions();
+        let here_done = known.here.iter().all(|partition| {
+            let end = self
+                .options
+                .bounds_at_start
+                .get(partition)
+                .map_or(0, |(_, end)| *end);
+            known.at_end.contains(partition)
+                || known
+                    .handled
+                    .get(partition)
+                    .is_some_and(|handled| *handled >= end)
+        });
+        // A partition may end in transaction markers, which no record's offset reaches: everything below its end is handled.
+        let ends: BTreeMap<i32, i64> = known
+            .here
+            .iter()
+            .filter(|partition| known.at_end.contains(partition))
+            .filter_map(|partition| Some((*partition, self.options.bounds_at_start.get(partition)?.1)))
+            .filter(|(partition, end)| known.handled.get(partition).is_none_or(|handled| handled < end))
+            .collect();
+        drop(known);
+        if !idle || !here_done || self.end_asked.elapsed() < END_INTERVAL {
+            return false;
+        }
+        self.end_asked = Instant::now();
+        let partitions: Vec<i32> = self.options.bounds_at_start.keys().copied().collect();
+        let Ok(committed) = consumer.committed(&partitions) else {
+            return false;
+        };
+        let behind: BTreeMap<i32, i64> = ends
+            .into_iter()
+            .filter(|(partition, end)| committed.get(partition).copied().flatten().unwrap_or(0) < *end)
+            .collect();
+        if !behind.is_empty() {
+            if let Err(error) = consumer.commit_sync(&behind) {
+                tracing::debug!(%error, "the end of the partitions is not committed yet");
+            }
+            return false;
+        }
+        self.options
+            .bounds_at_start
+            .iter()
+            .all(|(partition, (low, end))| {
+                end <= low
+                    || committed
+                        .get(partition)
+                        .copied()
+                        .flatten()
+                        .is_some_and(|next| next >= *end)
+            })
+    }
+
     /// Commits what was read, before the process ends.
     fn drain(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), ExitError> {
         if let Output::AtLeastOnce(deliveries) = &shared.output {
@@ -563,27 +593,15 @@ impl Worker {
             }
             return Ok(());
         }
-        self.commit(consumer, shared).map_err(exit_error)
+        match self.commit(consumer, shared) {
+            // Nothing of it is visible, and its input is read again by whoever comes next.
+            Err(KafkaError::AbortTransaction(text)) => {
+                tracing::info!(text, "the last transaction was aborted");
+                Ok(())
+            }
+            result => result.map_err(exit_error),
+        }
     }
-}
-
-/// Whether every partition that is here was handled to where it ended when it came.
-fn is_at_end(shared: &Shared) -> bool {
-    let known = shared.partitions();
-    let idle = match &shared.output {
-        Output::ExactlyOnce(transactions) => transactions.size().0 == 0,
-        Output::AtLeastOnce(deliveries) => deliveries.is_idle(),
-    };
-    known.joined
-        && idle
-        && known.here.iter().all(|partition| {
-            known.at_end.contains(partition)
-                || known
-                    .handled
-                    .get(partition)
-                    .zip(known.end_at_start.get(partition))
-                    .is_some_and(|(handled, end)| handled >= end)
-        })
 }
 
 fn now_ms() -> i64 {
