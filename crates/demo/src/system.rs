@@ -12,6 +12,7 @@ use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::embedded::EmbeddedBroker;
 use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
 use loginlake_lake::ingest::RollPolicy;
+use loginlake_lake::ingest::commit::EMBEDDED;
 use loginlake_lake::table::schema::PartitionBy;
 use loginlake_lake::{Lake, StoreOptions, TableName};
 use loginlake_olap::ingest::{self, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions};
@@ -209,7 +210,7 @@ fn start_paths(
         topic: topics.input.clone(),
         group_id: "loginlake-olap".to_owned(),
         // The embedded broker has no topic ids; this lake never meets another one.
-        incarnation: Some("embedded".to_owned()),
+        incarnation: Some(EMBEDDED.to_owned()),
         lake: lake.clone(),
         partition_by: PartitionBy::Date,
         contract,

@@ -58,8 +58,14 @@ impl KafkaError {
         match error.rdkafka_error_code() {
             Some(code) if is_retriable(code) => KafkaError::Retriable(text),
             Some(
-                Code::Fenced | Code::FencedInstanceId | Code::InvalidProducerEpoch | Code::ProducerFenced,
+                Code::Fenced
+                | Code::Fatal
+                | Code::FencedInstanceId
+                | Code::InvalidProducerEpoch
+                | Code::ProducerFenced,
             ) => KafkaError::Fenced(text),
+            // The producer's transaction is over: it was aborted, or has failed in the background.
+            Some(Code::State | Code::PurgeQueue | Code::PurgeInflight) => KafkaError::AbortTransaction(text),
             Some(
                 Code::MessageSizeTooLarge
                 | Code::InvalidMessageSize

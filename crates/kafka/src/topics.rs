@@ -6,7 +6,7 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::config::FromClientConfigAndContext;
@@ -16,6 +16,9 @@ use rdkafka::types::RDKafkaRespErr;
 use crate::KafkaError;
 use crate::client::LoggingContext;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_admin};
+
+/// How long a question about a topic's configuration may take: the answer is an optimisation only.
+const CONFIG_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A topic to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,6 +122,17 @@ impl Topics {
         (0..info.partitions)
             .map(|partition| Ok((partition, self.watermarks(topic, partition)?)))
             .collect()
+    }
+
+    /// The largest batch that the topic takes (`max.message.bytes`), in bytes; `None` when the broker does not say it.
+    pub fn max_message_bytes(&self, topic: &str) -> Option<u64> {
+        let options = AdminOptions::new().request_timeout(Some(CONFIG_TIMEOUT));
+        let described = block_on(
+            self.admin
+                .describe_configs(&[ResourceSpecifier::Topic(topic)], &options),
+        );
+        let configs = described.ok()?.into_iter().next()?.ok()?;
+        configs.get("max.message.bytes")?.value.as_ref()?.parse().ok()
     }
 
     /// Makes the topics that are not there yet.

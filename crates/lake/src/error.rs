@@ -89,7 +89,11 @@ const ACCESS_CODES: &[&str] = &[
 impl LakeError {
     /// True when the same call may succeed later without anybody changing anything.
     pub fn is_retriable(&self) -> bool {
-        matches!(self, LakeError::Unreachable { .. })
+        // Credentials that expired are renewed; whoever starts with wrong ones does not retry.
+        matches!(
+            self,
+            LakeError::Unreachable { .. } | LakeError::AccessDenied { .. }
+        )
     }
 
     /// Sorts an error of the object store by what an operator would do about it. `place` is what was accessed.

@@ -3,7 +3,7 @@
 //! In the order in which a record meets them:
 //! - [`store`]: where the lake is, and the object store that holds it;
 //! - [`table`]: one Delta table: its schema, a pinned snapshot of it, and the one commit protocol that every writer uses;
-//! - [`file`]: rows into Parquet, encoded in memory and uploaded;
+//! - [`mod@file`]: rows into Parquet, encoded in memory and uploaded;
 //! - [`ingest`]: records of Kafka partitions into batches, files and commits, exactly once;
 //! - [`compact`]: many small files of a table partition into few sorted ones, the rows unchanged;
 //! - [`vacuum`]: files that no version needs any more, removed;

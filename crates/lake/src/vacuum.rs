@@ -128,7 +128,7 @@ pub async fn vacuum(
 ) -> Result<Option<VacuumReport>, LakeError> {
     if options.retention < MIN_RETENTION && !options.force {
         return Err(LakeError::Configuration(format!(
-            "a retention of {} s is shorter than {} s: files of running commits and queries could be removed; use a longer one",
+            "a retention of {} s is shorter than {} s: files of running commits and queries could be removed; use a longer one, or --force when nothing else runs",
             options.retention.as_secs(),
             MIN_RETENTION.as_secs()
         )));

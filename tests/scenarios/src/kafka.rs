@@ -14,14 +14,18 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use crate::progress::Progress;
 use crate::wait::wait_for;
 use crate::{http, parts, scenario, spawn};
 
 const START_LIMIT: Duration = Duration::from_secs(90);
-const READ_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const READ_LIMIT: Duration = Duration::from_secs(60);
+/// The silence after which the broker takes the partitions of a member of the newer group protocol, which has this limit
+/// from the broker, away from it. Short, so that scenarios can wait for it.
+pub const SESSION_TIMEOUT_MS: u32 = 4_000;
 /// Sixteen bytes in base64, as StorageTool wants them; a cluster of its own in its own folder needs no better one.
 const CLUSTER_ID: &str = "bG9naW5sYWtlLXRlc3RzMQ";
 
@@ -183,7 +187,7 @@ impl Kafka {
         Ok(())
     }
 
-    fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config
             .set("bootstrap.servers", self.brokers())
@@ -285,24 +289,24 @@ impl Kafka {
         Ok(records)
     }
 
+    /// A producer whose records come in transactions; it has taken the transactional id over.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn transactions(&self, transactional_id: &str) -> Result<ThreadedProducer<DefaultProducerContext>> {
+        let mut config = self.client();
+        config.set("transactional.id", transactional_id);
+        let producer: ThreadedProducer<_> = config.create()?;
+        producer.init_transactions(READ_LIMIT)?;
+        Ok(producer)
+    }
+
     /// The offsets that a consumer group has committed for a topic, by partition.
     ///
     /// # Errors
     /// When the broker does not answer.
     pub fn committed_offsets(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
-        let mut config = self.client();
-        let consumer: BaseConsumer = config.set("group.id", group).create()?;
-        let mut wanted = TopicPartitionList::new();
-        for partition in 0..i32::try_from(self.partitions(topic)?)? {
-            wanted.add_partition(topic, partition);
-        }
-        let committed = consumer.committed_offsets(wanted, READ_LIMIT)?;
-        let offset =
-            |element: &rdkafka::topic_partition_list::TopicPartitionListElem<'_>| match element.offset() {
-                Offset::Offset(offset) => Some((element.partition(), offset)),
-                _ => None,
-            };
-        Ok(committed.elements().iter().filter_map(offset).collect())
+        Progress::watch(self, topic, group)?.committed()
     }
 }
 
@@ -338,6 +342,11 @@ controller.quorum.voters=1@127.0.0.1:{controller_port}
 log.dirs=data
 auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+group.consumer.min.session.timeout.ms=1000
+group.consumer.session.timeout.ms={SESSION_TIMEOUT_MS}
+group.consumer.min.heartbeat.interval.ms=100
+group.consumer.heartbeat.interval.ms=500
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 transaction.state.log.replication.factor=1

@@ -12,14 +12,20 @@
 //! - [`kafka`], [`minio`]: the two servers, one of each shared by a test binary
 //! - [`process`]: one of our binaries, started, watched, signalled
 //! - [`http`]: its `/metrics` and `/health`
+//! - [`progress`]: how far producer and consumers are, the clock of what scenarios do to them
+//! - [`exactness`]: is every input position there, once and in order?
+//! - [`delta_log`]: the commits of a table as they lie in its log
 //! - [`reader`]: the table through Python's deltalake and DuckDB
 //! - [`wait`], [`spawn`]: waiting for a condition; starting children that cannot be left behind
 
+pub mod delta_log;
+pub mod exactness;
 pub mod http;
 pub mod kafka;
 pub mod minio;
 pub mod parts;
 pub mod process;
+pub mod progress;
 pub mod reader;
 pub mod runner;
 pub mod scenario;

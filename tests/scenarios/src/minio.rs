@@ -185,6 +185,18 @@ impl Minio {
         Ok(names)
     }
 
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// When there is no such object.
+    pub fn get(&self, bucket: &str, name: &str) -> Result<Vec<u8>> {
+        let store = self.bucket(bucket)?;
+        let bytes = self
+            .runtime
+            .block_on(async { store.get(&ObjectPath::from(name)).await?.bytes().await })?;
+        Ok(bytes.into())
+    }
+
     /// Writes an object.
     ///
     /// # Errors

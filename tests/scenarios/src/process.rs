@@ -164,6 +164,19 @@ impl Process {
         Ok(())
     }
 
+    /// Waits until it says `text` on stderr once more.
+    ///
+    /// # Errors
+    /// When it ends before, or `limit` passes.
+    pub fn wait_says(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let file = self.stderr.clone();
+        let said = || anyhow::Ok(read_lossy(&file)?.matches(text).count());
+        let before = said()?;
+        self.wait_until(&format!("it says {text:?}"), limit, || {
+            Ok((said()? > before).then_some(()))
+        })
+    }
+
     /// Ends it as a crash would: nothing is flushed, nothing is committed.
     pub fn kill(mut self) {
         spawn::stop(&mut self.child);

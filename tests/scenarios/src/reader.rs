@@ -33,6 +33,18 @@ impl Reader {
             .with_context(|| format!("there is no table {}", self.table_uri(table)))
     }
 
+    /// The same at one version of the table.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub fn query_at(&self, table: &str, version: i64, sql: &str) -> Result<Vec<Vec<Value>>> {
+        let answer = self.run(
+            "read_table.py",
+            &[&self.table_uri(table), sql, &version.to_string()],
+        )?;
+        serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
+    }
+
     fn rows_if_any(&self, table: &str, sql: &str) -> Result<Option<Vec<Vec<Value>>>> {
         let answer = self.run("read_table.py", &[&self.table_uri(table), sql])?;
         serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))

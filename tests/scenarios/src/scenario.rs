@@ -70,6 +70,21 @@ pub fn end_of(file: &Path) -> String {
     format!("the end of its log:\n{end}")
 }
 
+/// How many events a scenario of exactness takes: the variable LOGINLAKE_SCENARIO_EVENTS, or else `default`, which is
+/// sized for a debug build on two busy cores.
+///
+/// # Errors
+/// When the variable is not a number.
+pub fn events(default: u64) -> Result<u64> {
+    const VARIABLE: &str = "LOGINLAKE_SCENARIO_EVENTS";
+    match std::env::var(VARIABLE) {
+        Err(_) => Ok(default),
+        Ok(text) => text
+            .parse()
+            .with_context(|| format!("{VARIABLE} is no number of events: {text}")),
+    }
+}
+
 /// One scenario with a topic set and a lake of its own.
 pub struct Scenario {
     name: String,
@@ -104,7 +119,15 @@ impl Scenario {
     /// # Errors
     /// When the broker refuses.
     pub fn create_topics(&self) -> Result<()> {
-        self.kafka.create_topic(&self.input_topic(), 4)?;
+        self.create_topics_of(4)
+    }
+
+    /// The same with another number of input partitions.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn create_topics_of(&self, input_partitions: i32) -> Result<()> {
+        self.kafka.create_topic(&self.input_topic(), input_partitions)?;
         for topic in [
             self.output_topic(),
             self.dead_letter_topic(),

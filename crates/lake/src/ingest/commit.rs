@@ -26,6 +26,9 @@ use crate::table::schema::PartitionBy;
 /// Delta's name for what ingestion does.
 const OPERATION: &str = "STREAMING UPDATE";
 
+/// The incarnation of every topic of the demo's embedded broker, which has no topic ids.
+pub const EMBEDDED: &str = "embedded";
+
 /// How a batch ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BatchOutcome {
@@ -77,8 +80,13 @@ impl Committer {
         let logins = TableWriter::open_or_create(lake, TableName::Logins, partition_by).await?;
         let rejected = TableWriter::open_or_create(lake, TableName::Rejected, partition_by).await?;
         if let Some(other) = pipeline.predecessor(&logins.head().transactions) {
+            let made_by_demo = if other == EMBEDDED {
+                " (that of a demo's own broker)"
+            } else {
+                ""
+            };
             return Err(LakeError::DataLossRefused(format!(
-                "topic {} was deleted and made again: the lake {} holds offsets of its incarnation {other}; ingest into \
+                "topic {} was deleted and made again: the lake {} holds offsets of its incarnation {other}{made_by_demo}; ingest into \
                  another --lake, or bring the old topic back",
                 pipeline.topic(),
                 lake.uri()

@@ -141,6 +141,9 @@ impl Ingester {
     pub fn run(mut self) -> Result<Totals, ExitError> {
         loop {
             self.read_some()?;
+            if let Some(refusal) = self.assignment.lock().refusal.take() {
+                return Err(ExitError::refused(refusal));
+            }
             self.kafka_health.heartbeat();
             self.settle(false)?;
             self.close_if_due()?;

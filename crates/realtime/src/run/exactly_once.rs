@@ -4,7 +4,7 @@
 //! partition aborts the open transaction before the group is answered. After an abort everything is read again from the
 //! committed offsets; after an unknown outcome a new producer takes over the transactional id, which settles it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +21,11 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long an abort inside of a rebalance may take: shorter than the group's patience.
 const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// So often within [`FENCE_WINDOW`] a producer takes its transactional id back; then somebody else is using it.
+const MAX_FENCES: usize = 5;
+/// A stall can cost a producer its epoch; two instances with one id fence each other again and again.
+const FENCE_WINDOW: Duration = Duration::from_secs(60);
+
 /// What happened to the transaction that was to be committed.
 #[derive(Debug)]
 pub(super) enum Commit {
@@ -33,6 +38,7 @@ pub(super) enum Commit {
     Aborted {
         error: KafkaError,
         refused: Vec<RefusedRecord>,
+        records: u64,
     },
 }
 
@@ -51,6 +57,8 @@ struct State {
     /// `None`: a new producer has to take over before the next transaction.
     producer: Option<TransactionalProducer>,
     open: Option<Open>,
+    /// When this producer was fenced lately.
+    fenced: VecDeque<Instant>,
 }
 
 struct Open {
@@ -71,6 +79,7 @@ impl Transactions {
         let state = Mutex::new(State {
             producer: None,
             open: None,
+            fenced: VecDeque::new(),
         });
         Self {
             settings,
@@ -92,7 +101,8 @@ impl Transactions {
         if state.producer.is_none() {
             let producer =
                 TransactionalProducer::new(&self.settings, &self.transactional_id, self.transaction_timeout)?;
-            producer.init(CALL_TIMEOUT)?;
+            let result = producer.init(CALL_TIMEOUT);
+            result.map_err(|error| self.note_fence(&mut state, error))?;
             state.producer = Some(producer);
         }
         Ok(())
@@ -122,26 +132,31 @@ impl Transactions {
         let State {
             producer: Some(producer),
             open: Some(open),
+            ..
         } = &mut *state
         else {
             return Err(gone());
         };
         if open.begun.is_none() {
-            producer.begin()?;
+            let result = producer.begin();
             open.begun = Some(Instant::now());
+            return result.map_err(|error| self.note_fence(&mut state, error));
         }
         Ok(())
     }
 
     /// Hands a record to the open transaction.
     pub fn publish(&self, outgoing: Outgoing<'_>, shutdown: &Shutdown) -> Result<(), KafkaError> {
-        match &*self.lock() {
+        let mut state = self.lock();
+        let result = match &*state {
             State {
                 producer: Some(producer),
                 open: Some(_),
+                ..
             } => producer.send(outgoing, || shutdown.is_requested()),
             _ => Err(gone()),
-        }
+        };
+        result.map_err(|error| self.note_fence(&mut state, error))
     }
 
     /// Takes note that everything below `next_offset` is handled by the open transaction.
@@ -172,6 +187,7 @@ impl Transactions {
             return Some(Commit::Aborted {
                 error: gone(),
                 refused: Vec::new(),
+                records: 0,
             });
         };
         let result = producer
@@ -191,7 +207,13 @@ impl Transactions {
                 if !goes_on {
                     state.producer = None;
                 }
-                Some(Commit::Aborted { error, refused })
+                let error = self.note_fence(&mut state, error);
+                let records = open.pending.records();
+                Some(Commit::Aborted {
+                    error,
+                    refused,
+                    records,
+                })
             }
         }
     }
@@ -199,6 +221,7 @@ impl Transactions {
     /// Gives the open transaction up: nothing of it becomes visible.
     pub fn abort(&self, timeout: Duration) -> Vec<RefusedRecord> {
         let mut state = self.lock();
+
         if state.open.take().and_then(|open| open.begun).is_none() {
             return Vec::new();
         }
@@ -212,6 +235,26 @@ impl Transactions {
             state.producer = None;
         }
         refused
+    }
+
+    /// Being fenced means a new producer and everything read again, as long as it does not happen all the time.
+    fn note_fence(&self, state: &mut State, error: KafkaError) -> KafkaError {
+        let KafkaError::Fenced(text) = error else {
+            return error;
+        };
+        state.producer = None;
+        let now = Instant::now();
+        state
+            .fenced
+            .retain(|then| now.duration_since(*then) < FENCE_WINDOW);
+        state.fenced.push_back(now);
+        if state.fenced.len() > MAX_FENCES {
+            return KafkaError::Fenced(format!(
+                "{text}; another instance seems to use the transactional id {}: give each its own --transactional-id",
+                self.transactional_id
+            ));
+        }
+        KafkaError::AbortTransaction(text)
     }
 
     /// Partitions leave: the open transaction may hold records of theirs.

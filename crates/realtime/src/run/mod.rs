@@ -37,6 +37,11 @@ pub const DEFAULT_TRANSACTION_MAX_RECORDS: u64 = 200_000;
 /// After how long the broker aborts what a dead process left open: until then readers wait for it.
 pub const DEFAULT_TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The producer's largest batch, unless a topic allows less.
+const PRODUCER_BATCH_BYTES: u64 = 512 * 1024;
+/// What a batch has beside its records.
+const BATCH_OVERHEAD_BYTES: u64 = 512;
+
 /// What `realtime run` is told.
 #[derive(Clone, Debug)]
 pub struct RunOptions {
@@ -112,7 +117,7 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Totals, ExitError> {
     let mut options = options.clone();
-    options.bounds_at_start = check(&options)?;
+    options.bounds_at_start = check(&mut options)?;
     let metrics = RealtimeMetrics::register(metrics);
     let workers: Vec<_> = (0..options.workers.max(1))
         .map(|number| {
@@ -162,7 +167,7 @@ pub fn run(
 }
 
 /// What can be known to be wrong before the first record. Returns the bounds of the input partitions.
-fn check(options: &RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitError> {
+fn check(options: &mut RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitError> {
     let two_clusters = options.input.brokers != options.output.brokers;
     if two_clusters && options.guarantee == Guarantee::ExactlyOnce {
         return Err(ExitError::usage(format!(
@@ -182,6 +187,19 @@ fn check(options: &RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitError> {
     let output = TopicClient::connect(&options.output).map_err(exit_error)?;
     for topic in [&options.topics.output, &options.topics.dead_letter] {
         output.describe(topic).map_err(exit_error)?;
+    }
+    // A broker refuses a batch that is larger than its topic allows, with all of its records: make none.
+    let limit = [&options.topics.output, &options.topics.dead_letter]
+        .into_iter()
+        .filter_map(|topic| output.max_message_bytes(topic))
+        .min();
+    if let Some(limit) = limit.filter(|limit| *limit < PRODUCER_BATCH_BYTES) {
+        let bytes = limit.saturating_sub(BATCH_OVERHEAD_BYTES).max(1).to_string();
+        options
+            .output
+            .properties
+            .entry("batch.size".to_owned())
+            .or_insert(bytes);
     }
     Ok(bounds)
 }

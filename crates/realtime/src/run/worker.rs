@@ -119,6 +119,8 @@ pub(super) struct Worker {
     transform: Transform,
     /// Records that the output topic has refused, by position, with the error.
     refused: HashMap<(i32, i64), String>,
+    /// Records that were in a batch that the broker refused: which of them is to blame is found out one by one.
+    suspects: BTreeSet<(i32, i64)>,
     lag_seen: Instant,
     end_asked: Instant,
     offsets_committed: Instant,
@@ -151,6 +153,7 @@ impl Worker {
             progress,
             transform,
             refused: HashMap::new(),
+            suspects: BTreeSet::new(),
             lag_seen: Instant::now(),
             end_asked: Instant::now(),
             offsets_committed: Instant::now(),
@@ -275,6 +278,9 @@ impl Worker {
                 Output::AtLeastOnce(_) if read >= BATCH_READ => return Ok(()),
                 _ => {}
             }
+            if read > 0 && !self.suspects.is_empty() {
+                return Ok(());
+            }
             let timeout = match &shared.output {
                 _ if read > 0 => Duration::ZERO,
                 Output::AtLeastOnce(deliveries) if !deliveries.is_idle() => DELIVERY_TICK,
@@ -329,11 +335,14 @@ impl Worker {
             Ok(outcome) => outcome,
             // Refused before it was sent: larger than the producer's own limit.
             Err(KafkaError::RecordRefused(error)) => {
-                self.note_refused(vec![RefusedRecord {
-                    kafka_partition: position.0,
-                    kafka_offset: position.1,
-                    error,
-                }]);
+                self.note_refused(
+                    vec![RefusedRecord {
+                        kafka_partition: position.0,
+                        kafka_offset: position.1,
+                        error,
+                    }],
+                    true,
+                );
                 return Err(KafkaError::AbortTransaction("a record was refused".to_owned()));
             }
             Err(error) if error.is_retriable() && self.shutdown.is_requested() => return Ok(false),
@@ -376,9 +385,13 @@ impl Worker {
                         totals.next_offsets.extend(next_offsets);
                         Ok(())
                     }
-                    Some(Commit::Aborted { error, refused }) => {
+                    Some(Commit::Aborted {
+                        error,
+                        refused,
+                        records,
+                    }) => {
                         self.metrics.aborts.inc();
-                        self.note_refused(refused);
+                        self.note_refused(refused, records == 1);
                         match error {
                             // Fenced by the group, or for a reason without a class: settled by reading again.
                             KafkaError::Failed(text) => Err(KafkaError::AbortTransaction(text)),
@@ -389,9 +402,13 @@ impl Worker {
             }
             Output::AtLeastOnce(deliveries) => {
                 deliveries.close();
+                let alone = !self.suspects.is_empty();
+                if alone {
+                    deliveries.flush();
+                }
                 let refused = deliveries.take_refused();
                 if !refused.is_empty() {
-                    self.note_refused(refused);
+                    self.note_refused(refused, alone);
                     return Err(KafkaError::AbortTransaction(
                         "the output topic refused a record".to_owned(),
                     ));
@@ -423,6 +440,7 @@ impl Worker {
         let Some(delivered) = deliveries.take_delivered() else {
             return;
         };
+        self.clear_suspects(&delivered.next_offsets);
         self.uncommitted.extend(delivered.next_offsets);
         let mut totals = self.progress.lock();
         for (pending, age) in &delivered.batches {
@@ -433,20 +451,39 @@ impl Worker {
         }
     }
 
-    fn note_refused(&mut self, refused: Vec<RefusedRecord>) {
+    /// A broker refuses a batch as a whole. A record that was `alone` in its batch is to blame and becomes a dead letter; the
+    /// records of a larger batch are sent again, one by one, until it is known which.
+    fn note_refused(&mut self, refused: Vec<RefusedRecord>, alone: bool) {
         for record in refused {
+            let position = (record.kafka_partition, record.kafka_offset);
+            if self.refused.len().max(self.suspects.len()) >= MAX_REFUSED {
+                // What is forgotten is refused, and remembered, once more.
+                self.refused.clear();
+                self.suspects.clear();
+            }
+            if !alone {
+                self.suspects.insert(position);
+                continue;
+            }
             tracing::warn!(
-                partition = record.kafka_partition,
-                offset = record.kafka_offset,
+                partition = position.0,
+                offset = position.1,
                 error = record.error,
                 "the output topic refused a record; it becomes a dead letter"
             );
-            if self.refused.len() >= MAX_REFUSED {
-                self.refused.clear();
-            }
-            self.refused
-                .insert((record.kafka_partition, record.kafka_offset), record.error);
+            self.refused.insert(position, record.error);
         }
+    }
+
+    /// What is committed is no suspect any more, and needs no dead letter.
+    fn clear_suspects(&mut self, next_offsets: &BTreeMap<i32, i64>) {
+        if self.suspects.is_empty() && self.refused.is_empty() {
+            return;
+        }
+        let is_open =
+            |(partition, offset): &(i32, i64)| next_offsets.get(partition).is_none_or(|next| offset >= next);
+        self.suspects.retain(is_open);
+        self.refused.retain(|position, _| is_open(position));
     }
 
     /// Drops what is open and reads on from the committed offsets.
@@ -473,7 +510,7 @@ impl Worker {
             Output::ExactlyOnce(transactions) => {
                 let refused = transactions.abort(Duration::from_secs(5));
                 transactions.take_rewind();
-                self.note_refused(refused);
+                self.note_refused(refused, false);
                 // A new producer has to settle what an old one left before the committed offsets are true.
                 transactions.ensure_producer()?;
             }

@@ -1,0 +1,158 @@
+"""Results as Markdown, and the newest of them into the README."""
+
+import json
+
+from .machine import RESULTS, TOP, BenchError
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+
+
+def table(header, rows):
+    """A Markdown table."""
+    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def ratio(value, other):
+    """How many times another figure this one is."""
+    return f"{value / other:.2f} ×" if other else "–"
+
+
+def of_runs(result):
+    """What kind of figures the tables hold."""
+    return f"medians of {result['runs']} runs" if result["runs"] > 1 else "one run"
+
+
+def throughput_rows(contestants, peers):
+    """One row for each contestant; `peers` says for each with whom its rate is compared."""
+    rows = []
+    for name, result in contestants.items():
+        median = result["median"]
+        rate = median["records_per_second"]
+        compared = [ratio(rate, contestants[peer]["median"]["records_per_second"]) for peer in peers(name)]
+        rows.append(
+            [
+                name,
+                f"{rate:,.0f}",
+                *compared,
+                f"{median['cpu_seconds_per_million']:.2f}",
+                f"{median['peak_mib']:,.0f} MiB",
+            ]
+        )
+    return rows
+
+
+def realtime(result):
+    """A backlog through the real-time path."""
+
+    def peers(name):
+        guarantee = name.split(", ")[1]
+        return [f"raw copy, {guarantee}", f"Kafka Streams, {guarantee}"]
+
+    header = ["contestant", "records/s", "to raw copy", "to Kafka Streams", "CPU s per million", "peak memory"]
+    return (
+        f"**Real-time path**, a backlog of {result['records']:,} records, {of_runs(result)}\n\n"
+        + table(header, throughput_rows(result["contestants"], peers))
+    )
+
+
+def delay(result):
+    """From produced to received."""
+    rows = [
+        [name, f"{median['p50_ms']:.2f} ms", f"{median['p99_ms']:.2f} ms"]
+        for name, median in ((name, contestant["median"]) for name, contestant in result["contestants"].items())
+    ]
+    return (
+        f"**Delay**, from produced to received by a read_committed reader, {result['seconds']} s each, "
+        f"{of_runs(result)}\n\n" + table(["contestant", "p50", "p99"], rows)
+    )
+
+
+def ingest(result):
+    """A backlog into a Delta table."""
+    header = ["contestant", "records/s", "to Python", "to raw read", "CPU s per million", "peak memory"]
+    text = (
+        f"**OLAP path**, a backlog of {result['records']:,} records into a Delta table on MinIO, committed, "
+        f"{of_runs(result)}\n\n" + table(header, throughput_rows(result["contestants"], lambda _: ["Python", "raw read"]))
+    )
+    files = result["files"]
+    peer = files["pyarrow_zstd_3_bytes"]
+    sizes = [
+        [name, f"{count}", f"{size / files['rows']:.1f}", ratio(size, peer)]
+        for name, count, size in (
+            ("as ingested", files["ingested"]["files"], files["ingested"]["bytes"]),
+            ("after `olap compact`", files["compacted"]["files"], files["compacted"]["bytes"]),
+            ("pyarrow, zstd level 3", "–", peer),
+        )
+    ]
+    return text + "\n\n" + table([f"files of {files['rows']:,} rows", "files", "bytes per row", "to pyarrow"], sizes)
+
+
+def query(result):
+    """SQL on a local lake."""
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median = contestant["median"]
+        inside = f"{median['query_ms']:,.0f} ms" if "query_ms" in median else "–"
+        rows.append([name, f"{median['process_ms']:,.0f} ms", inside, f"{median['peak_mib']:,.0f} MiB"])
+    return (
+        f"**Queries**, {result['rows']:,} rows over {result['days']} days on the local disk, {of_runs(result)}\n\n"
+        + table(["contestant", "whole process", "the query alone", "peak memory"], rows)
+    )
+
+
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "query": query}
+
+
+def machine(facts):
+    """The machine in one line."""
+    line = (
+        f"{facts['cores']} cores, {facts['memory_gib']:.0f} GiB, {facts['system']}; Kafka {facts['kafka']} (1 GiB heap) and "
+        f"MinIO {facts['minio']} on the same cores; Java {facts['java']}, Rust {facts['rustc']}, Python {facts['python']}, "
+        f"deltalake {facts['deltalake']}, DuckDB {facts['duckdb']}, Polars {facts['polars']}, pyarrow {facts['pyarrow']}; "
+        f"load at the start {facts['load_at_start']:.1f}"
+    )
+    return line if facts["profile"] == "release" else f"{line}. **Debug builds: these figures mean nothing**"
+
+
+def render(result):
+    """A result as Markdown."""
+    return RENDER[result["benchmark"]](result)
+
+
+def keep(result):
+    """Writes a result to bench/results."""
+    RESULTS.mkdir(exist_ok=True)
+    stamp = result["started"].replace(":", "").replace("-", "")
+    path = RESULTS / f"{result['benchmark']}-{stamp}.json"
+    path.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def newest():
+    """The newest result of each benchmark that was made with release builds."""
+    found = {}
+    for path in sorted(RESULTS.glob("*.json")):
+        result = json.loads(path.read_text())
+        if result["machine"]["profile"] == "release":
+            earlier = found.get(result["benchmark"])
+            if earlier is None or earlier["started"] <= result["started"]:
+                found[result["benchmark"]] = result
+    return [found[name] for name in RENDER if name in found]
+
+
+def write_readme():
+    """Puts the newest results between the marks of the README."""
+    results = newest()
+    if not results:
+        raise BenchError("bench/results holds no result of release builds: bench/run all makes them")
+    sections = {}
+    for result in results:
+        line = f"{result['started'][:10]}: {machine(result['machine'])}."
+        sections.setdefault(line, []).append(render(result))
+    text = "\n\n".join("\n\n".join([*tables, line]) for line, tables in sections.items())
+    readme = TOP / "README.md"
+    before, begin, rest = readme.read_text().partition(BEGIN) if readme.exists() else ("", "", "")
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BenchError(f"README.md has no place for the results: put the lines {BEGIN} and {END} where they belong")
+    readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

@@ -1,0 +1,88 @@
+"""The project's queries by other engines, over the Parquet files that the table's log names.
+
+DuckDB runs the SQL file as it stands. Polars does not take all of its syntax, so it has the same two queries in its own terms.
+Prints one JSON object: the rows, and the seconds of the query alone, from opening the Parquet files to the whole answer in
+memory. Reading the log and importing the engine are not part of them.
+"""
+
+import argparse
+import json
+import pathlib
+import time
+
+from deltalake import DeltaTable
+
+
+def duckdb_rows(files, sql):
+    import duckdb
+
+    started = time.perf_counter()
+    connection = duckdb.connect()
+    names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
+    connection.execute(f"CREATE VIEW logins AS SELECT * FROM read_parquet([{names}], hive_partitioning = true)")
+    result = connection.execute(sql)
+    columns = [column[0] for column in result.description]
+    rows = result.fetchall()
+    seconds = time.perf_counter() - started
+    return [dict(zip(columns, row, strict=True)) for row in rows], seconds
+
+
+def polars_top_regions(logins, pl):
+    counts = logins.group_by("region", "division").agg(pl.len().alias("logins"))
+    totals = counts.with_columns(
+        region_logins=pl.col("logins").sum().over("region"), all_logins=pl.col("logins").sum()
+    ).sort("region_logins", "region", "logins", "division", descending=[True, False, True, False])
+    return totals.select(
+        region_rank=(pl.col("region") != pl.col("region").shift()).fill_null(True).cum_sum(),
+        region="region",
+        region_logins="region_logins",
+        region_share=pl.col("region_logins") / pl.col("all_logins"),
+        division_rank=pl.int_range(1, pl.len() + 1).over("region"),
+        division="division",
+        logins="logins",
+        share=pl.col("logins") / pl.col("all_logins"),
+    )
+
+
+def polars_peak_hours(logins, pl):
+    hours = logins.group_by("login_hour", "local_hour").agg(pl.len().alias("logins"))
+
+    def ranked(column, clock):
+        by_hour = hours.filter(pl.col(column).is_not_null()).group_by(column).agg(pl.col("logins").sum())
+        by_hour = by_hour.sort("logins", column, descending=[True, False])
+        return by_hour.select(
+            pl.int_range(1, pl.len() + 1).alias("rank"),
+            pl.col(column).alias(f"{clock}_hour"),
+            pl.col("logins").alias(f"{clock}_logins"),
+            (pl.col("logins") / pl.col("logins").sum()).alias(f"{clock}_share"),
+        )
+
+    both = ranked("login_hour", "utc").join(ranked("local_hour", "local"), on="rank", how="full", coalesce=True)
+    return both.sort("rank")
+
+
+def polars_rows(files, query):
+    import polars as pl
+
+    queries = {"top_regions": polars_top_regions, "peak_hours": polars_peak_hours}
+    started = time.perf_counter()
+    answer = queries[query](pl.scan_parquet(files), pl).collect(engine="streaming")
+    rows = answer.to_dicts()
+    return rows, time.perf_counter() - started
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("engine", choices=["duckdb", "polars"])
+    parser.add_argument("--table", required=True)
+    parser.add_argument("--sql", required=True, type=pathlib.Path)
+    options = parser.parse_args()
+    files = [uri.removeprefix("file://") for uri in DeltaTable(options.table).file_uris()]
+    if options.engine == "duckdb":
+        rows, seconds = duckdb_rows(files, options.sql.read_text())
+    else:
+        rows, seconds = polars_rows(files, options.sql.stem)
+    print(json.dumps({"rows": rows, "seconds": seconds}, default=str))
+
+
+main()

@@ -1,0 +1,109 @@
+//! How far a topic and a consumer group are: the clock by which scenarios kill, stop and start processes. A schedule in
+//! records hits any moment of a commit, and needs no pause of a fixed length.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{Offset, TopicPartitionList};
+
+use crate::kafka::{Kafka, READ_LIMIT};
+use crate::wait::wait_for;
+
+/// Looks at one topic and one group over one connection.
+pub struct Progress {
+    consumer: BaseConsumer,
+    topic: String,
+    partitions: i32,
+}
+
+impl Progress {
+    /// # Errors
+    /// When the broker does not answer, or the topic is not there.
+    pub fn watch(kafka: &Kafka, topic: &str, group: &str) -> Result<Progress> {
+        let partitions = i32::try_from(kafka.partitions(topic)?)?;
+        ensure!(partitions > 0, "there is no topic {topic}");
+        let mut config = kafka.client();
+        // With read_committed the answer about a group waits for open transactions.
+        config
+            .set("group.id", group)
+            .set("isolation.level", "read_uncommitted");
+        Ok(Progress {
+            consumer: config.create()?,
+            topic: topic.to_owned(),
+            partitions,
+        })
+    }
+
+    /// Where the partitions end.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn ends(&self) -> Result<BTreeMap<i32, i64>> {
+        let end = |partition| {
+            let (_, end) = self
+                .consumer
+                .fetch_watermarks(&self.topic, partition, READ_LIMIT)?;
+            Ok((partition, end))
+        };
+        (0..self.partitions).map(end).collect()
+    }
+
+    /// What the group has committed; partitions of which it has nothing are left out.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn committed(&self) -> Result<BTreeMap<i32, i64>> {
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range(&self.topic, 0, self.partitions - 1);
+        let committed = self.consumer.committed_offsets(wanted, READ_LIMIT)?;
+        let elements = committed.elements();
+        let offsets = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+        Ok(offsets.collect())
+    }
+
+    /// Waits until so many records are in the topic.
+    ///
+    /// # Errors
+    /// When `limit` passes.
+    pub fn wait_produced(&self, records: u64, limit: Duration) -> Result<()> {
+        let records = i64::try_from(records)?;
+        wait_for(&format!("{records} records in {}", self.topic), limit, || {
+            Ok((self.ends()?.values().sum::<i64>() >= records).then_some(()))
+        })
+    }
+
+    /// Waits until the group has committed something new of every partition: whoever had them last, somebody works on each.
+    ///
+    /// # Errors
+    /// When `limit` passes.
+    pub fn wait_all_move(&self, limit: Duration) -> Result<()> {
+        let before = self.committed()?;
+        let what = format!("every partition of {} to move from {before:?}", self.topic);
+        wait_for(&what, limit, || {
+            let now = self.committed()?;
+            let moved = |partition: &i32| now.get(partition) > before.get(partition).or(Some(&0));
+            Ok((0..self.partitions)
+                .all(|partition| moved(&partition))
+                .then_some(()))
+        })
+    }
+
+    /// Waits until the group has committed everything.
+    ///
+    /// # Errors
+    /// When `limit` passes.
+    pub fn wait_all_committed(&self, limit: Duration) -> Result<()> {
+        let ends = self.ends()?;
+        let what = format!("{} to be committed up to {ends:?}", self.topic);
+        wait_for(&what, limit, || {
+            let committed = self.committed()?;
+            let done = |(partition, end): (&i32, &i64)| committed.get(partition).unwrap_or(&0) >= end;
+            Ok(ends.iter().all(done).then_some(()))
+        })
+    }
+}
