@@ -1,4 +1,4 @@
-//! The producers. Each has a thread of its own that serves delivery reports.
+//! The producers. Delivery reports are served by the thread that sends, between its records.
 //!
 //! - [`PlainProducer`]: idempotent, `acks=all`, counts what was delivered; for the generator and for side outputs.
 //! - [`TrackingProducer`]: idempotent; tells for each batch of records when all of them are delivered: at least once.
@@ -15,7 +15,7 @@ use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel}
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Headers, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::{Message, Offset};
 
@@ -34,6 +34,10 @@ const TUNING: &[(&str, &str)] = &[
     ("message.max.bytes", "4194304"),
 ];
 
+/// Records between two looks at delivery reports.
+const SENDS_PER_SERVICE: u64 = 256;
+/// How long delivery reports are waited for at a time.
+const DRAIN_POLL: Duration = Duration::from_millis(1);
 /// How long a full local queue is waited for at a time.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(1);
 
@@ -181,14 +185,44 @@ impl ProducerContext for Deliveries {
     }
 }
 
-fn start(config: &ClientConfig) -> Result<ThreadedProducer<Deliveries>, KafkaError> {
-    ThreadedProducer::from_config_and_context(config, Deliveries::new())
-        .map_err(|error| KafkaError::Configuration(error.to_string()))
+/// A producer whose delivery reports are served by the thread that sends: a thread of their own would race with `flush`,
+/// which then sleeps for 100 ms at a time, on every commit.
+struct Served {
+    producer: BaseProducer<Deliveries>,
+    sends: AtomicU64,
+}
+
+impl Served {
+    fn start(config: &ClientConfig) -> Result<Self, KafkaError> {
+        let producer = BaseProducer::from_config_and_context(config, Deliveries::new())
+            .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        Ok(Self {
+            producer,
+            sends: AtomicU64::new(0),
+        })
+    }
+
+    fn counts(&self) -> &Deliveries {
+        self.producer.client().context()
+    }
+
+    /// Serves the delivery reports that are there.
+    fn serve(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
+    /// Waits until nothing is in the queue or under way. rdkafka's own waiting polls for 100 ms at a time and does not
+    /// return before, whatever arrives.
+    fn drain(&self, deadline: Instant) {
+        while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
+            self.producer.poll(DRAIN_POLL);
+        }
+    }
 }
 
 /// Hands a record to librdkafka; waits while its queue is full.
 fn send(
-    producer: &ThreadedProducer<Deliveries>,
+    producer: &Served,
     outgoing: Outgoing<'_>,
     batch: usize,
     give_up: impl Fn() -> bool,
@@ -200,24 +234,32 @@ fn send(
     record.partition = outgoing.partition;
     record.headers = outgoing.headers;
     loop {
-        match producer.send(record) {
-            Ok(()) => return Ok(()),
+        match producer.producer.send(record) {
+            Ok(()) => {
+                if producer
+                    .sends
+                    .fetch_add(1, Ordering::Relaxed)
+                    .is_multiple_of(SENDS_PER_SERVICE)
+                {
+                    producer.serve();
+                }
+                return Ok(());
+            }
             Err((error, back)) => {
                 if error.rdkafka_error_code() != Some(Code::QueueFull) || give_up() {
                     return Err(KafkaError::of_transaction("cannot produce", &error));
                 }
                 record = back;
-                std::thread::park_timeout(QUEUE_FULL_WAIT);
+                producer.producer.poll(QUEUE_FULL_WAIT);
             }
         }
     }
 }
 
-fn take_refused(producer: &ThreadedProducer<Deliveries>) -> Vec<RefusedRecord> {
+fn take_refused(producer: &Served) -> Vec<RefusedRecord> {
     std::mem::take(
         &mut producer
-            .client()
-            .context()
+            .counts()
             .refused
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
@@ -237,7 +279,7 @@ pub struct Delivered {
 
 /// Produces records, idempotently and acknowledged by all replicas; no transactions.
 pub struct PlainProducer {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Served,
 }
 
 impl PlainProducer {
@@ -249,7 +291,7 @@ impl PlainProducer {
         let tuning: Vec<_> = TUNING.iter().copied().chain([("linger.ms", "5")]).collect();
         let owned = [("acks", "all"), ("enable.idempotence", "true")];
         Ok(Self {
-            producer: start(&settings.client_config(&tuning, for_producer, &owned))?,
+            producer: Served::start(&settings.client_config(&tuning, for_producer, &owned))?,
         })
     }
 
@@ -293,8 +335,9 @@ impl PlainProducer {
     /// # Errors
     /// Not everything was settled within `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<Delivered, KafkaError> {
-        let result = self.producer.flush(timeout);
-        let counts = self.producer.client().context();
+        self.producer.drain(Instant::now() + timeout);
+        let result = self.producer.producer.flush(Duration::ZERO);
+        let counts = self.producer.counts();
         let first_error = counts
             .first_error
             .lock()
@@ -308,7 +351,7 @@ impl PlainProducer {
                 .unwrap_or_else(|| error.to_string());
             KafkaError::Retriable(format!(
                 "{} records were not acknowledged within {} s: {detail}",
-                self.producer.in_flight_count(),
+                self.producer.producer.in_flight_count(),
                 timeout.as_secs()
             ))
         })?;
@@ -321,12 +364,14 @@ impl PlainProducer {
 
     /// Records handed over and not yet settled.
     pub fn in_flight(&self) -> u64 {
-        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        self.producer.serve();
+        u64::try_from(self.producer.producer.in_flight_count()).unwrap_or(0)
     }
 
     /// Records given up so far, and why the first one was.
     pub fn failed(&self) -> (u64, Option<String>) {
-        let counts = self.producer.client().context();
+        self.producer.serve();
+        let counts = self.producer.counts();
         let first = counts
             .first_error
             .lock()
@@ -338,7 +383,7 @@ impl PlainProducer {
 
 /// Produces batches, idempotently, and tells when each batch is delivered as a whole.
 pub struct TrackingProducer {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Served,
 }
 
 impl TrackingProducer {
@@ -354,7 +399,7 @@ impl TrackingProducer {
             ("message.timeout.ms", "0"),
         ];
         Ok(Self {
-            producer: start(&settings.client_config(TUNING, for_producer, &owned))?,
+            producer: Served::start(&settings.client_config(TUNING, for_producer, &owned))?,
         })
     }
 
@@ -371,7 +416,7 @@ impl TrackingProducer {
         batch: usize,
         give_up: impl Fn() -> bool,
     ) -> Result<(), KafkaError> {
-        let counts = self.producer.client().context();
+        let counts = self.producer.counts();
         counts.outstanding[batch % RING].fetch_add(1, Ordering::AcqRel);
         send(&self.producer, outgoing, batch, give_up).inspect_err(|_| {
             counts.outstanding[batch % RING].fetch_sub(1, Ordering::AcqRel);
@@ -380,14 +425,19 @@ impl TrackingProducer {
 
     /// Counts anew, after everything was settled: refused records would keep their batches under way for ever.
     pub fn reset_batches(&self) {
-        for batch in &self.producer.client().context().outstanding {
+        for batch in &self.producer.counts().outstanding {
             batch.store(0, Ordering::Release);
         }
     }
 
+    /// Serves the delivery reports that are there; before [`Self::is_delivered`] is asked.
+    pub fn serve(&self) {
+        self.producer.serve();
+    }
+
     /// Whether every record of the batch that was handed over is delivered.
     pub fn is_delivered(&self, batch: usize) -> bool {
-        self.producer.client().context().outstanding[batch % RING].load(Ordering::Acquire) == 0
+        self.producer.counts().outstanding[batch % RING].load(Ordering::Acquire) == 0
     }
 
     /// The records that the broker refused for good since the last call: their batches never count as delivered.
@@ -400,25 +450,28 @@ impl TrackingProducer {
     /// # Errors
     /// Not within `timeout`.
     pub fn flush(&self, timeout: Duration) -> Result<(), KafkaError> {
+        self.producer.drain(Instant::now() + timeout);
         self.producer
-            .flush(timeout)
+            .producer
+            .flush(Duration::ZERO)
             .map_err(|error| KafkaError::of("cannot flush", &error))
     }
 
     /// Records handed over and not yet delivered.
     pub fn in_flight(&self) -> u64 {
-        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        self.producer.serve();
+        u64::try_from(self.producer.producer.in_flight_count()).unwrap_or(0)
     }
 
     /// What librdkafka complained about last.
     pub fn client_state(&self) -> &ClientState {
-        &self.producer.client().context().base.state
+        &self.producer.counts().base.state
     }
 }
 
 /// Produces records and consumer offsets in transactions. Used by one thread at a time.
 pub struct TransactionalProducer {
-    producer: ThreadedProducer<Deliveries>,
+    producer: Served,
     transactional_id: String,
 }
 
@@ -443,7 +496,7 @@ impl TransactionalProducer {
         ];
         let config = settings.client_config(TUNING, for_producer, &owned);
         Ok(Self {
-            producer: start(&config)?,
+            producer: Served::start(&config)?,
             transactional_id: transactional_id.to_owned(),
         })
     }
@@ -453,9 +506,12 @@ impl TransactionalProducer {
     /// # Errors
     /// Sorted by what to do next.
     pub fn init(&self, timeout: Duration) -> Result<(), KafkaError> {
-        self.producer.init_transactions(timeout).map_err(|error| {
-            KafkaError::of_transaction(&format!("cannot start as {}", self.transactional_id), &error)
-        })
+        self.producer
+            .producer
+            .init_transactions(timeout)
+            .map_err(|error| {
+                KafkaError::of_transaction(&format!("cannot start as {}", self.transactional_id), &error)
+            })
     }
 
     /// Begins a transaction.
@@ -464,6 +520,7 @@ impl TransactionalProducer {
     /// Sorted by what to do next.
     pub fn begin(&self) -> Result<(), KafkaError> {
         self.producer
+            .producer
             .begin_transaction()
             .map_err(|error| KafkaError::of_transaction("cannot begin a transaction", &error))
     }
@@ -494,7 +551,9 @@ impl TransactionalProducer {
         }
         let deadline = Instant::now() + timeout;
         self.repeat(deadline, "cannot add the offsets to the transaction", |left| {
-            self.producer.send_offsets_to_transaction(&list, group, left)
+            self.producer
+                .producer
+                .send_offsets_to_transaction(&list, group, left)
         })
     }
 
@@ -504,8 +563,9 @@ impl TransactionalProducer {
     /// Sorted by what to do next.
     pub fn commit(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
+        self.producer.drain(deadline);
         self.repeat(deadline, "cannot commit the transaction", |left| {
-            self.producer.commit_transaction(left)
+            self.producer.producer.commit_transaction(left)
         })
     }
 
@@ -515,8 +575,11 @@ impl TransactionalProducer {
     /// Sorted by what to do next.
     pub fn abort(&self, timeout: Duration) -> Result<(), KafkaError> {
         let deadline = Instant::now() + timeout;
+        // librdkafka aborts only when nothing is in its queue or under way, and does not serve the reports of that itself.
+        self.producer.producer.purge(PurgeConfig::default().queue());
+        self.producer.drain(deadline);
         self.repeat(deadline, "cannot abort the transaction", |left| {
-            self.producer.abort_transaction(left)
+            self.producer.producer.abort_transaction(left)
         })
     }
 
@@ -550,11 +613,12 @@ impl TransactionalProducer {
 
     /// Records handed over and not yet delivered.
     pub fn in_flight(&self) -> u64 {
-        u64::try_from(self.producer.in_flight_count()).unwrap_or(0)
+        self.producer.serve();
+        u64::try_from(self.producer.producer.in_flight_count()).unwrap_or(0)
     }
 
     /// What librdkafka complained about last.
     pub fn client_state(&self) -> &ClientState {
-        &self.producer.client().context().base.state
+        &self.producer.counts().base.state
     }
 }

@@ -35,9 +35,10 @@ impl KafkaSettings {
         owned: &[(&str, &str)],
     ) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config
-            .set("client.id", "loginlake")
-            .set_log_level(RDKafkaLogLevel::Warning);
+        // `-X debug=eos,broker` is of use only when what it says gets through.
+        let level =
+            if self.properties.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning };
+        config.set("client.id", "loginlake").set_log_level(level);
         for (key, value) in tuning {
             config.set(*key, *value);
         }

@@ -1,9 +1,13 @@
 //! The real-time path: consume, judge, enrich, publish; and what people see of it while it runs.
 //!
 //! - [`run`]: `realtime run`;
+//! - [`insights`]: what each window of a run looks like, as a log line, a record and a file;
 //! - [`live`]: the dashboard of what the whole group does;
+//! - [`dead_letters`]: `realtime dead-letters`: list, show and replay what was rejected;
 //! - [`setup`]: arguments and configuration into what a run is told.
 
+pub mod dead_letters;
+pub mod insights;
 pub mod live;
 pub mod run;
 pub mod setup;

@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
+use loginlake_realtime::dead_letters::{self, DeadLettersArgs};
+use loginlake_realtime::insights::{self, InsightHandle, InsightsArgs, InsightsSettings};
 use loginlake_realtime::live;
 use loginlake_realtime::run::{self, Progress};
 use loginlake_realtime::setup::{self, RunArgs};
@@ -26,7 +28,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Read the input topic, republish enriched events, send bad ones to the dead letters
-    Run(Box<RunArgs>),
+    Run(Box<RunCommand>),
+    /// List, show or replay what was rejected
+    DeadLetters(Box<DeadLettersArgs>),
+}
+
+#[derive(Args)]
+struct RunCommand {
+    #[command(flatten)]
+    run: RunArgs,
+    #[command(flatten)]
+    insights: InsightsArgs,
 }
 
 fn main() -> ExitCode {
@@ -39,11 +51,15 @@ fn main_inner() -> Result<(), ExitError> {
     let logs = cli.common.resolve(&file)?;
     logging::init(logs.format, logs.verbosity, logs.quiet)?;
     match cli.command {
-        Command::Run(args) => run_service(args.resolve(&file)?),
+        Command::Run(command) => {
+            let insights = command.insights.resolve(&file)?;
+            run_service(command.run.resolve(&file)?, &insights)
+        }
+        Command::DeadLetters(args) => dead_letters::run(*args, &file),
     }
 }
 
-fn run_service(resolved: setup::Resolved) -> Result<(), ExitError> {
+fn run_service(resolved: setup::Resolved, insights: &InsightsSettings) -> Result<(), ExitError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -60,16 +76,19 @@ fn run_service(resolved: setup::Resolved) -> Result<(), ExitError> {
     setup::create_missing_topics(&options, create_topics)?;
     let (metrics, health, progress) = (Metrics::new("realtime"), Health::new(), Progress::default());
     let live = loginlake_realtime::dashboard(&options.output, &options.topics, &progress);
+    let insights = InsightHandle::start(insights, &options.output, &options.topics.insights, &metrics)?;
     let server = runtime.block_on(http::serve(
         http,
         metrics.clone(),
         health.clone(),
-        live::router(live.clone()),
+        live::router(live.clone()).merge(insights::router(insights.clone())),
     ))?;
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "health, metrics and dashboard");
     }
-    let result = run::run(&options, &shutdown, &health, &metrics, &progress);
+    let result =
+        run::run_with_insights(&options, &shutdown, &health, &metrics, &progress, Some(&insights));
+    insights.stop();
     live.stop();
     runtime.block_on(server.shutdown());
     result.map(|_| ())

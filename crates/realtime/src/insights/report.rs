@@ -60,6 +60,9 @@ pub struct InsightReport {
     pub event_to_published: Delay,
     /// From the record in Kafka to its publication.
     pub broker_to_published: Delay,
+    /// When the window began, epoch milliseconds; the JSON has it as `window_start`.
+    #[serde(skip)]
+    pub start_ms: i64,
 }
 
 /// Logins of a locale.
@@ -134,6 +137,7 @@ impl InsightReport {
             distinct_users: content.distinct_users,
             event_to_published: Delay::of(content.event_delay),
             broker_to_published: Delay::of(content.kafka_delay),
+            start_ms: content.start_ms,
         }
     }
 
@@ -174,7 +178,7 @@ fn ranked<K: Ord>(
         .collect()
 }
 
-pub(super) fn rfc3339(epoch_ms: i64) -> String {
+fn rfc3339(epoch_ms: i64) -> String {
     let time: DateTime<Utc> = DateTime::from_timestamp_millis(epoch_ms).unwrap_or_default();
     time.to_rfc3339_opts(SecondsFormat::Millis, true)
 }

@@ -3,12 +3,12 @@
 //! Four buckets per doubling, from 1 ms to about 12 days; what is longer counts as that.
 
 /// Number of buckets: below 1 ms, then four for each of 30 doublings.
-pub(super) const BUCKETS: usize = 1 + 4 * DOUBLINGS;
+pub(crate) const BUCKETS: usize = 1 + 4 * DOUBLINGS;
 
 const DOUBLINGS: usize = 30;
 
 /// The bucket of a delay in milliseconds. A negative delay (two clocks disagree) counts as none.
-pub(super) fn bucket_of(delay_ms: i64) -> usize {
+pub(crate) fn bucket_of(delay_ms: i64) -> usize {
     let Ok(delay) = u64::try_from(delay_ms) else {
         return 0;
     };
@@ -34,7 +34,7 @@ fn bounds_ms(bucket: usize) -> (f64, f64) {
 }
 
 /// The delay below which the given share (0 to 1) of the counted ones are, in milliseconds; `None` when there are none.
-pub(super) fn quantile_ms(counts: &[u64], share: f64) -> Option<f64> {
+pub(crate) fn quantile_ms(counts: &[u64], share: f64) -> Option<f64> {
     let total: u64 = counts.iter().sum();
     if total == 0 {
         return None;

@@ -14,11 +14,11 @@
 //! - `feed`: the thread that fills the window and publishes the JSON each second
 //! - `routes`: the page and its API
 
-mod delays;
+pub(crate) mod delays;
 mod feed;
 mod record;
 mod routes;
-mod slots;
+pub(crate) mod slots;
 mod stats;
 mod window;
 

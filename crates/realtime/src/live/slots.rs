@@ -32,7 +32,7 @@ pub(super) const REGIONS: Range<usize> = after(REASONS, 16 + 1);
 /// App versions, then `other`.
 pub(super) const VERSIONS: Range<usize> = after(REGIONS, 64 + 1);
 /// `AA` to `ZZ`, then `unknown`.
-pub(super) const LOCALES: Range<usize> = after(VERSIONS, LETTERS * LETTERS + 1);
+pub(crate) const LOCALES: Range<usize> = after(VERSIONS, LETTERS * LETTERS + 1);
 /// Number of slots.
 pub(super) const COUNT: usize = LOCALES.end;
 
@@ -46,7 +46,7 @@ const fn after(before: Range<usize>, length: usize) -> Range<usize> {
 }
 
 /// The slot of a locale; anything but two capital letters is `unknown`.
-pub(super) fn locale(code: &str) -> usize {
+pub(crate) fn locale(code: &str) -> usize {
     match code.as_bytes() {
         [first @ b'A'..=b'Z', second @ b'A'..=b'Z'] => {
             LOCALES.start + usize::from(first - b'A') * LETTERS + usize::from(second - b'A')
@@ -56,7 +56,7 @@ pub(super) fn locale(code: &str) -> usize {
 }
 
 /// The locale of an index into [`LOCALES`].
-pub(super) fn locale_code(index: usize) -> String {
+pub(crate) fn locale_code(index: usize) -> String {
     let letter = |index: usize| char::from(b'A' + (index % LETTERS) as u8);
     if index == LETTERS * LETTERS {
         return "unknown".to_owned();

@@ -89,6 +89,7 @@ impl Deliveries {
 
     /// Takes the batches that are delivered, oldest first, up to the first that is not.
     pub fn take_delivered(&self) -> Option<Delivered> {
+        self.producer.serve();
         let mut state = self.lock();
         let mut delivered = Delivered {
             next_offsets: BTreeMap::new(),

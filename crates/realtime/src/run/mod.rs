@@ -28,6 +28,8 @@ use loginlake_service::health::Health;
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
 
+use crate::insights::InsightHandle;
+
 pub use metrics::RealtimeMetrics;
 
 /// Longest that a transaction stays open under load.
@@ -116,6 +118,21 @@ pub fn run(
     metrics: &Metrics,
     progress: &Progress,
 ) -> Result<Totals, ExitError> {
+    run_with_insights(options, shutdown, health, metrics, progress, None)
+}
+
+/// Like [`run`], and tells `insights` what the workers commit.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with_insights(
+    options: &RunOptions,
+    shutdown: &Shutdown,
+    health: &Health,
+    metrics: &Metrics,
+    progress: &Progress,
+    insights: Option<&InsightHandle>,
+) -> Result<Totals, ExitError> {
     let mut options = options.clone();
     options.bounds_at_start = check(&mut options)?;
     let metrics = RealtimeMetrics::register(metrics);
@@ -129,6 +146,7 @@ pub fn run(
                 component,
                 metrics.clone(),
                 progress.clone(),
+                insights,
             )
         })
         .collect();

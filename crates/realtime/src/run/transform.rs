@@ -2,7 +2,7 @@
 
 use loginlake_events::filter::DropFilters;
 use loginlake_events::{
-    Contract, KEPT_OF_TOO_LARGE_BYTES, MAX_PAYLOAD_BYTES, RejectReason, Rejection, SCHEMA_VERSION,
+    Contract, KEPT_OF_TOO_LARGE_BYTES, LoginEvent, MAX_PAYLOAD_BYTES, RejectReason, Rejection, SCHEMA_VERSION,
 };
 use loginlake_kafka::producer::{HeaderList, Outgoing, SOURCE_OFFSET, SOURCE_PARTITION};
 use loginlake_kafka::rdkafka::Message;
@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 pub const OUTPUT_REFUSED: &str = "OUTPUT_REFUSED";
 
 /// Headers that say where a record comes from and what was done to it: those of the input do not survive.
-const OWN_HEADERS: &[&str] = &[
+pub(crate) const OWN_HEADERS: &[&str] = &[
     "source.topic",
     SOURCE_PARTITION,
     SOURCE_OFFSET,
@@ -28,7 +28,7 @@ const OWN_HEADERS: &[&str] = &[
     "payload.sha256",
 ];
 /// Header with the number of the attempt that made a dead letter, counted from 1.
-const ATTEMPT: &str = "error.attempt";
+pub(crate) const ATTEMPT: &str = "error.attempt";
 
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,8 +73,8 @@ impl Transform {
         }
     }
 
-    /// Transforms one record and hands the result to `publish`. `refused`: the output topic has refused this record, with
-    /// that error.
+    /// Transforms one record and hands the result to `publish`; `published` then sees the event, if it was republished.
+    /// `refused`: the output topic has refused this record, with that error.
     ///
     /// # Errors
     /// Those of `publish`.
@@ -84,6 +84,7 @@ impl Transform {
         processed_at_ms: i64,
         refused: Option<&str>,
         publish: impl FnOnce(Outgoing<'_>) -> Result<(), E>,
+        published: impl FnOnce(&LoginEvent<'_>),
     ) -> Result<Outcome, E> {
         let payload = message.payload();
         match self.contract.decode(payload, message.timestamp().to_millis()) {
@@ -114,6 +115,7 @@ impl Transform {
                     partition: None,
                     headers: Some(headers.finish()),
                 })?;
+                published(&event);
                 Ok(Outcome::Processed { event_time_ms })
             }
             Err(rejection) => {

@@ -17,8 +17,9 @@ use loginlake_service::shutdown::Shutdown;
 use super::at_least_once::Deliveries;
 use super::exactly_once::{Commit, Transactions};
 use super::metrics::RealtimeMetrics;
-use super::transform::Transform;
+use super::transform::{Outcome, Transform};
 use super::{Progress, RunOptions, exit_error};
+use crate::insights::{InsightHandle, Insights};
 
 /// Without a sign of life for this long the worker is not ready (invariant 12).
 pub(super) const STALL_LIMIT: Duration = Duration::from_secs(30);
@@ -117,6 +118,8 @@ pub(super) struct Worker {
     metrics: RealtimeMetrics,
     progress: Progress,
     transform: Transform,
+    /// What is told about the records; none: nothing.
+    insights: Option<(InsightHandle, Insights)>,
     /// Records that the output topic has refused, by position, with the error.
     refused: HashMap<(i32, i64), String>,
     /// Records that were in a batch that the broker refused: which of them is to blame is found out one by one.
@@ -136,7 +139,12 @@ impl Worker {
         health: ComponentHealth,
         metrics: RealtimeMetrics,
         progress: Progress,
+        insights: Option<&InsightHandle>,
     ) -> Self {
+        let insights = insights.and_then(|handle| {
+            let collector = handle.collector(number, Instant::now(), now_ms())?;
+            Some((handle.clone(), collector))
+        });
         let topics = &options.topics;
         let transform = Transform::new(
             options.contract.clone(),
@@ -152,6 +160,7 @@ impl Worker {
             metrics,
             progress,
             transform,
+            insights,
             refused: HashMap::new(),
             suspects: BTreeSet::new(),
             lag_seen: Instant::now(),
@@ -254,9 +263,20 @@ impl Worker {
         }
         self.health.heartbeat();
         self.look_at_lag(consumer, shared);
+        if let Some((handle, insights)) = &mut self.insights
+            && let Some(report) = insights.take_if_due(Instant::now(), now_ms())
+        {
+            handle.publish(report);
+        }
         let done = self.options.exit_at_end && self.is_at_end(consumer, shared);
         if done || self.shutdown.is_requested() {
-            return self.drain(consumer, shared).map(|()| Step::Stop);
+            self.drain(consumer, shared)?;
+            if let Some((handle, insights)) = &mut self.insights
+                && let Some(report) = insights.take_rest(Instant::now(), now_ms())
+            {
+                handle.publish(report);
+            }
+            return Ok(Step::Stop);
         }
         Ok(Step::GoOn)
     }
@@ -325,12 +345,22 @@ impl Worker {
             self.refused.get(&position).map(String::as_str)
         };
         let shutdown = &self.shutdown;
-        let outcome = self
-            .transform
-            .apply(message, now_ms, refused, |outgoing| match &shared.output {
+        let timestamp_ms = message.timestamp().to_millis();
+        let insights = &mut self.insights;
+        let outcome = self.transform.apply(
+            message,
+            now_ms,
+            refused,
+            |outgoing| match &shared.output {
                 Output::ExactlyOnce(transactions) => transactions.publish(outgoing, shutdown),
                 Output::AtLeastOnce(deliveries) => deliveries.publish(outgoing, shutdown),
-            });
+            },
+            |event| {
+                if let Some((_, insights)) = insights {
+                    insights.record(event, timestamp_ms);
+                }
+            },
+        );
         let outcome = match outcome {
             Ok(outcome) => outcome,
             // Refused before it was sent: larger than the producer's own limit.
@@ -348,7 +378,14 @@ impl Worker {
             Err(error) if error.is_retriable() && self.shutdown.is_requested() => return Ok(false),
             Err(error) => return Err(error),
         };
-        let timestamp_ms = message.timestamp().to_millis();
+        if let Some((_, insights)) = &mut self.insights {
+            match outcome {
+                Outcome::Processed { .. } => {}
+                Outcome::Rejected(reason) => insights.record_rejected(reason),
+                Outcome::OutputRefused => insights.record_output_refused(),
+                Outcome::Filtered => insights.record_filtered(),
+            }
+        }
         let (partition, next_offset) = (position.0, position.1 + 1);
         match &shared.output {
             Output::ExactlyOnce(transactions) => {
@@ -377,6 +414,9 @@ impl Worker {
                     }) => {
                         self.metrics
                             .count_commit(&pending, started.elapsed().as_secs_f64(), now_ms());
+                        if let Some((_, insights)) = &mut self.insights {
+                            insights.commit(now_ms());
+                        }
                         shared.partitions().handled.extend(&next_offsets);
                         let mut totals = self.progress.lock();
                         totals.processed += pending.processed;
@@ -443,6 +483,10 @@ impl Worker {
         self.clear_suspects(&delivered.next_offsets);
         self.uncommitted.extend(delivered.next_offsets);
         let mut totals = self.progress.lock();
+        // The first records of what is under way may count a moment before they are delivered.
+        if let Some((_, insights)) = &mut self.insights {
+            insights.commit(now_ms());
+        }
         for (pending, age) in &delivered.batches {
             self.metrics.count_commit(pending, age.as_secs_f64(), now_ms());
             totals.processed += pending.processed;
@@ -506,6 +550,9 @@ impl Worker {
     }
 
     fn try_rewind(&mut self, consumer: &GroupConsumer<Shared>, shared: &Shared) -> Result<(), KafkaError> {
+        if let Some((_, insights)) = &mut self.insights {
+            insights.rollback();
+        }
         match &shared.output {
             Output::ExactlyOnce(transactions) => {
                 let refused = transactions.abort(Duration::from_secs(5));
