@@ -43,6 +43,10 @@ struct Cli {
     verbose: u8,
 }
 
+/// See the workspace's Cargo.toml for the reason.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     exit::finish(main_inner())
 }

@@ -36,8 +36,11 @@ impl KafkaSettings {
     ) -> ClientConfig {
         let mut config = ClientConfig::new();
         // `-X debug=eos,broker` is of use only when what it says gets through.
-        let level =
-            if self.properties.contains_key("debug") { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Warning };
+        let level = if self.properties.contains_key("debug") {
+            RDKafkaLogLevel::Debug
+        } else {
+            RDKafkaLogLevel::Warning
+        };
         config.set("client.id", "loginlake").set_log_level(level);
         for (key, value) in tuning {
             config.set(*key, *value);

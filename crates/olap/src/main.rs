@@ -35,6 +35,10 @@ enum Command {
     Files(commands::files::FilesArgs),
 }
 
+/// See the workspace's Cargo.toml for the reason.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     exit::finish(main_inner())
 }

@@ -41,6 +41,10 @@ struct RunCommand {
     insights: InsightsArgs,
 }
 
+/// See the workspace's Cargo.toml for the reason.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     exit::finish(main_inner())
 }
@@ -86,8 +90,7 @@ fn run_service(resolved: setup::Resolved, insights: &InsightsSettings) -> Result
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "health, metrics and dashboard");
     }
-    let result =
-        run::run_with_insights(&options, &shutdown, &health, &metrics, &progress, Some(&insights));
+    let result = run::run_with_insights(&options, &shutdown, &health, &metrics, &progress, Some(&insights));
     insights.stop();
     live.stop();
     runtime.block_on(server.shutdown());

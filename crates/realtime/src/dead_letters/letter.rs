@@ -65,7 +65,8 @@ impl Letter {
 
     /// Whether not all of the original payload is here.
     pub(super) fn is_truncated(&self) -> bool {
-        self.original_bytes.is_some_and(|bytes| bytes > self.payload_bytes)
+        self.original_bytes
+            .is_some_and(|bytes| bytes > self.payload_bytes)
     }
 
     /// Everything but key and payload.

@@ -14,7 +14,15 @@ use super::scan::scan;
 use super::select::Selection;
 use super::text::printable;
 
-const HEADINGS: [&str; 7] = ["POSITION", "REJECTED AT", "REASON", "FIELD", "ATTEMPT", "SOURCE", "MESSAGE"];
+const HEADINGS: [&str; 7] = [
+    "POSITION",
+    "REJECTED AT",
+    "REASON",
+    "FIELD",
+    "ATTEMPT",
+    "SOURCE",
+    "MESSAGE",
+];
 
 /// The newest dead letters of a selection, and how many there are.
 #[derive(Debug, Default)]
@@ -78,7 +86,11 @@ impl Found {
         if self.matching == 0 {
             tracing::info!("no dead letters match");
         } else if self.matching > shown {
-            tracing::info!(shown, matching = self.matching, "these are the newest; --limit shows more");
+            tracing::info!(
+                shown,
+                matching = self.matching,
+                "these are the newest; --limit shows more"
+            );
         }
     }
 }
@@ -111,7 +123,10 @@ fn table<'a>(letters: impl Iterator<Item = &'a Letter>) -> Vec<String> {
         }
     }
     let line = |row: &[String; 7]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let cells = row
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
@@ -161,7 +176,10 @@ mod tests {
         found.add(letter(7, 1_720_576_825_000), &Selection::default(), 10);
         let text = printed(&found, Format::Ndjson);
         let value: serde_json::Value = serde_json::from_str(text.trim()).expect("JSON");
-        assert_eq!((&value["offset"], &value["reason"]), (&7.into(), &"BAD_IP".into()));
+        assert_eq!(
+            (&value["offset"], &value["reason"]),
+            (&7.into(), &"BAD_IP".into())
+        );
         assert_eq!(value["rejected_at"], "2024-07-10T02:00:25.000Z");
         assert_eq!(value["truncated"], false);
     }

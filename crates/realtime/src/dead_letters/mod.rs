@@ -68,8 +68,10 @@ pub fn run(args: DeadLettersArgs, file: &ConfigFile) -> Result<(), ExitError> {
 /// Asks the person at the terminal, after telling what would be done.
 fn confirm(options: &ReplayOptions) -> Result<bool, ExitError> {
     if !io::stdin().is_terminal() {
-        return Err(ExitError::usage("a replay without a terminal has to be confirmed")
-            .with_hint("give --yes, or --dry-run to see what would be replayed"));
+        return Err(
+            ExitError::usage("a replay without a terminal has to be confirmed")
+                .with_hint("give --yes, or --dry-run to see what would be replayed"),
+        );
     }
     let tally = replay(&ReplayOptions {
         dry_run: true,

@@ -14,8 +14,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use loginlake_kafka::consumer::{GroupConsumer, PartitionListener, Polled, StartAt};
@@ -149,7 +149,11 @@ pub fn replay(options: &ReplayOptions) -> Result<Tally, ExitError> {
                     "another replay of this group took over; what this one had committed is not done again",
                 ));
             }
-            Err(error @ (KafkaError::Configuration(_) | KafkaError::NoTopic { .. } | KafkaError::Refused { .. })) => {
+            Err(
+                error @ (KafkaError::Configuration(_)
+                | KafkaError::NoTopic { .. }
+                | KafkaError::Refused { .. }),
+            ) => {
                 return Err(exit_error(error));
             }
             Err(error) => {
@@ -185,7 +189,8 @@ struct Shared {
 
 impl PartitionListener for Shared {
     fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
-        self.is_assigned.fetch_or(!partitions.is_empty(), Ordering::AcqRel);
+        self.is_assigned
+            .fetch_or(!partitions.is_empty(), Ordering::AcqRel);
         let mut starts = self.starts.clone();
         starts.retain(|partition, _| partitions.contains(partition));
         Ok(starts)
@@ -326,11 +331,16 @@ impl<'a> Replay<'a> {
         let producer = if options.dry_run {
             None
         } else {
-            let producer = TransactionalProducer::new(&options.kafka, &options.group_id, TRANSACTION_TIMEOUT)?;
+            let producer =
+                TransactionalProducer::new(&options.kafka, &options.group_id, TRANSACTION_TIMEOUT)?;
             producer.init(CALL_TIMEOUT)?;
             Some(producer)
         };
-        let starts = if self.set_back { self.oldest() } else { BTreeMap::new() };
+        let starts = if self.set_back {
+            self.oldest()
+        } else {
+            BTreeMap::new()
+        };
         Ok(Shared {
             producer,
             is_open: AtomicBool::new(false),
@@ -374,7 +384,8 @@ impl<'a> Replay<'a> {
             }
         }
         open.begun.get_or_insert_with(Instant::now);
-        open.next_offsets.insert(message.partition(), message.offset() + 1);
+        open.next_offsets
+            .insert(message.partition(), message.offset() + 1);
         open.tally.count(verdict);
         Ok(())
     }
@@ -399,7 +410,9 @@ impl<'a> Replay<'a> {
         self.tally.add(&std::mem::take(open).tally);
         if self.told.elapsed() >= PROGRESS_INTERVAL {
             self.told = Instant::now();
-            let Tally { considered, replayed, .. } = self.tally;
+            let Tally {
+                considered, replayed, ..
+            } = self.tally;
             tracing::info!(considered, replayed, "replaying");
         }
         Ok(())

@@ -47,7 +47,8 @@ impl FromStr for TimeBound {
             return Ok(Self::Ago(span.duration()));
         }
         let time = text.parse::<UtcTime>().map_err(|_| {
-            "give an age such as 30m, 1h or 7d, or a time such as 2024-07-10 or 2024-07-10T02:00:25Z".to_owned()
+            "give an age such as 30m, 1h or 7d, or a time such as 2024-07-10 or 2024-07-10T02:00:25Z"
+                .to_owned()
         })?;
         Ok(Self::At(time.epoch_ms()))
     }
@@ -130,7 +131,10 @@ mod tests {
         let selection = Selection {
             since_ms: Some(100),
             until_ms: Some(200),
-            reasons: vec!["BAD_IP".parse().expect("a reason"), "OUTPUT_REFUSED".parse().expect("a reason")],
+            reasons: vec![
+                "BAD_IP".parse().expect("a reason"),
+                "OUTPUT_REFUSED".parse().expect("a reason"),
+            ],
         };
         for (reason, timestamp_ms, expected) in [
             ("BAD_IP", Some(100), true),
@@ -149,14 +153,26 @@ mod tests {
 
     #[test]
     fn bounds_are_ages_or_times() {
-        assert_eq!("1h".parse::<TimeBound>().map(|bound| bound.epoch_ms(7_200_000)), Ok(3_600_000));
-        assert_eq!("1970-01-02".parse::<TimeBound>().map(|bound| bound.epoch_ms(0)), Ok(86_400_000));
+        assert_eq!(
+            "1h".parse::<TimeBound>().map(|bound| bound.epoch_ms(7_200_000)),
+            Ok(3_600_000)
+        );
+        assert_eq!(
+            "1970-01-02".parse::<TimeBound>().map(|bound| bound.epoch_ms(0)),
+            Ok(86_400_000)
+        );
         assert!("soon".parse::<TimeBound>().is_err());
     }
 
     #[test]
     fn positions_are_two_numbers() {
-        assert_eq!("3:42".parse(), Ok(Position { partition: 3, offset: 42 }));
+        assert_eq!(
+            "3:42".parse(),
+            Ok(Position {
+                partition: 3,
+                offset: 42
+            })
+        );
         for wrong in ["", "3", "3:", ":4", "-1:4", "1:-4", "1:2:3", "99999999999:1"] {
             assert!(wrong.parse::<Position>().is_err(), "{wrong}");
         }

@@ -71,7 +71,11 @@ fn write(message: &BorrowedMessage<'_>, out: &mut impl Write) -> io::Result<()> 
     if let Some(ms) = message.timestamp().to_millis() {
         writeln!(out, "timestamp  {}", rfc3339(ms))?;
     }
-    writeln!(out, "key        {}", message.key().map_or_else(|| "none".to_owned(), text_or_hex))?;
+    writeln!(
+        out,
+        "key        {}",
+        message.key().map_or_else(|| "none".to_owned(), text_or_hex)
+    )?;
     writeln!(out, "headers")?;
     for header in message.headers().iter().flat_map(|headers| headers.iter()) {
         let value = header.value.map_or_else(|| "null".to_owned(), text_or_hex);

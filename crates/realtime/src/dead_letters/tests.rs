@@ -28,19 +28,36 @@ impl Scene {
     fn new() -> Self {
         let broker = EmbeddedBroker::start(&[("in", 4), ("dead", 2)]).expect("a broker");
         let scene = Self { broker };
-        scene.reject(0, b"{\"bad\":1}", &[("error.reason", "BAD_IP"), ("source.partition", "3")]);
+        scene.reject(
+            0,
+            b"{\"bad\":1}",
+            &[("error.reason", "BAD_IP"), ("source.partition", "3")],
+        );
         scene.reject(
             0,
             b"\xff\xfe",
-            &[("error.reason", "NOT_UTF8"), ("error.attempt", "3"), ("source.partition", "0")],
+            &[
+                ("error.reason", "NOT_UTF8"),
+                ("error.attempt", "3"),
+                ("source.partition", "0"),
+            ],
         );
         scene.reject(
             1,
             b"{",
-            &[("error.reason", "NOT_JSON"), ("error.attempt", "2"), ("replay.source.topic", "first"),
-              ("replay.source.offset", "5"), ("source.partition", "9")],
+            &[
+                ("error.reason", "NOT_JSON"),
+                ("error.attempt", "2"),
+                ("replay.source.topic", "first"),
+                ("replay.source.offset", "5"),
+                ("source.partition", "9"),
+            ],
         );
-        scene.reject(1, b"beg", &[("error.reason", "TOO_LARGE"), ("payload.length", "2000000")]);
+        scene.reject(
+            1,
+            b"beg",
+            &[("error.reason", "TOO_LARGE"), ("payload.length", "2000000")],
+        );
         scene
     }
 
@@ -130,11 +147,19 @@ fn a_replay_puts_each_record_back_once_and_ends() {
     assert_eq!(input.len(), 2, "{input:?}");
     assert!(input.iter().all(|(_, key, _, _)| key == b"the key"));
     let header = |record: &Replayed, name: &str| {
-        let found: Vec<&str> = record.3.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect();
+        let found: Vec<&str> = record
+            .3
+            .iter()
+            .filter(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+            .collect();
         assert!(found.len() <= 1, "{name} twice: {record:?}");
         found.first().map(|value| (*value).to_owned())
     };
-    let first = input.iter().find(|record| record.2 == b"{\"bad\":1}").expect("replayed");
+    let first = input
+        .iter()
+        .find(|record| record.2 == b"{\"bad\":1}")
+        .expect("replayed");
     assert_eq!(first.0, 3, "its partition");
     for (name, expected) in [
         ("trace", Some("t-1")),
@@ -149,7 +174,11 @@ fn a_replay_puts_each_record_back_once_and_ends() {
     }
     let second = input.iter().find(|record| record.2 == b"{").expect("replayed");
     assert_eq!(header(second, "error.attempt").as_deref(), Some("2"));
-    assert_eq!(header(second, "replay.source.topic").as_deref(), Some("first"), "the first position stays");
+    assert_eq!(
+        header(second, "replay.source.topic").as_deref(),
+        Some("first"),
+        "the first position stays"
+    );
     assert_eq!(header(second, "replay.source.offset").as_deref(), Some("5"));
 }
 
@@ -176,7 +205,9 @@ fn in_an_empty_topic_there_is_nothing_to_do() {
     assert_eq!(replay(&scene.options()).expect("nothing to do"), Tally::default());
     let found = list::newest(&scene.settings(), "dead", &Selection::default(), 10).expect("an empty list");
     let mut out = Vec::new();
-    found.print(super::Format::Table, &mut out).expect("memory takes it");
+    found
+        .print(super::Format::Table, &mut out)
+        .expect("memory takes it");
     assert!(out.is_empty());
 }
 
@@ -185,7 +216,9 @@ fn a_list_holds_all_of_them() {
     let scene = Scene::new();
     let found = list::newest(&scene.settings(), "dead", &Selection::default(), 10).expect("a list");
     let mut out = Vec::new();
-    found.print(super::Format::Ndjson, &mut out).expect("memory takes it");
+    found
+        .print(super::Format::Ndjson, &mut out)
+        .expect("memory takes it");
     let text = String::from_utf8(out).expect("text");
     assert_eq!(text.lines().count(), 4, "{text}");
     for reason in ["BAD_IP", "NOT_UTF8", "NOT_JSON", "TOO_LARGE"] {
@@ -198,16 +231,29 @@ fn one_record_is_shown_whole_and_safely() {
     let scene = Scene::new();
     let shown = |partition, offset| {
         let mut out = Vec::new();
-        show::show(&scene.settings(), "dead", Position { partition, offset }, &mut out)
-            .map(|()| String::from_utf8(out).expect("text"))
+        show::show(
+            &scene.settings(),
+            "dead",
+            Position { partition, offset },
+            &mut out,
+        )
+        .map(|()| String::from_utf8(out).expect("text"))
     };
     let text = shown(0, 0).expect("there");
-    for expected in ["key        the key", "error.reason: BAD_IP", "trace: t-1", "{\"bad\":1}"] {
+    for expected in [
+        "key        the key",
+        "error.reason: BAD_IP",
+        "trace: t-1",
+        "{\"bad\":1}",
+    ] {
         assert!(text.contains(expected), "{expected}: {text}");
     }
     let binary = shown(0, 1).expect("there");
     assert!(binary.contains("00000000  ff fe"), "{binary}");
     let error = shown(0, 2).expect_err("not there");
     assert!(error.message.contains("no offset 2: it holds 0 to 1"), "{error}");
-    assert_eq!(shown(7, 0).expect_err("no such partition").code, loginlake_service::exit::ExitCode::Usage);
+    assert_eq!(
+        shown(7, 0).expect_err("no such partition").code,
+        loginlake_service::exit::ExitCode::Usage
+    );
 }

@@ -43,7 +43,13 @@ pub(super) fn hex_dump(bytes: &[u8]) -> String {
         let hex: Vec<String> = chunk.iter().map(|byte| format!("{byte:02x}")).collect();
         let ascii: String = chunk
             .iter()
-            .map(|byte| if byte.is_ascii_graphic() || *byte == b' ' { char::from(*byte) } else { '.' })
+            .map(|byte| {
+                if byte.is_ascii_graphic() || *byte == b' ' {
+                    char::from(*byte)
+                } else {
+                    '.'
+                }
+            })
             .collect();
         // Writing to a string cannot fail.
         let _ = writeln!(dump, "{:08x}  {:<47}  |{ascii}|", line * 16, hex.join(" "));

@@ -71,7 +71,7 @@ impl InsightsArgs {
     /// An interval below a second.
     pub fn resolve(self, file: &ConfigFile) -> Result<InsightsSettings, ExitError> {
         let section = &file.realtime;
-        let interval = self.insights_interval.or(section.insights_every);
+        let interval = self.insights_interval.or(section.insights_interval);
         let interval = interval.map_or(DEFAULT_INTERVAL, Span::duration);
         if interval < MIN_INTERVAL {
             return Err(ExitError::usage(format!(
@@ -80,7 +80,7 @@ impl InsightsArgs {
             )));
         }
         Ok(InsightsSettings {
-            every: layered(self.insights_every, None, DEFAULT_EVERY),
+            every: layered(self.insights_every, section.insights_every, DEFAULT_EVERY),
             interval,
             directory: self.insights_dir.or_else(|| section.insights_dir.clone()),
         })

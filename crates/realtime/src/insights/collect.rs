@@ -287,8 +287,7 @@ mod tests {
 
         fn take(&mut self, after: Duration) -> Option<InsightReport> {
             let after_ms = i64::try_from(after.as_millis()).expect("short");
-            self.insights
-                .take_if_due(self.start + after, START_MS + after_ms)
+            self.insights.take_if_due(self.start + after, START_MS + after_ms)
         }
     }
 
@@ -345,7 +344,12 @@ mod tests {
         scene.insights.commit(START_MS);
         let report = scene.take(LATER).expect("a report");
         assert_eq!(
-            (report.records, report.logins, report.filtered, report.dead_letters),
+            (
+                report.records,
+                report.logins,
+                report.filtered,
+                report.dead_letters
+            ),
             (2, 1, 0, 1)
         );
         assert_eq!(report.top_users[0].user_id, Uuid::from_u128(2).to_string());
@@ -394,10 +398,7 @@ mod tests {
             );
         }
         for user in report.top_users.iter().take(3) {
-            assert!(
-                user.logins_at_least <= 800 && 800 <= user.logins,
-                "{user:?}"
-            );
+            assert!(user.logins_at_least <= 800 && 800 <= user.logins, "{user:?}");
         }
         let error = (report.distinct_users as f64 - 40_003.0).abs() / 40_003.0;
         assert!(error < 0.05, "{}", report.distinct_users);

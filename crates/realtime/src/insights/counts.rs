@@ -111,9 +111,7 @@ impl Counts {
 
     pub(super) fn reasons(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let names = RejectReason::ALL.iter().map(|reason| reason.as_str());
-        names
-            .chain([OUTPUT_REFUSED])
-            .zip(self.0[REASONS].iter().copied())
+        names.chain([OUTPUT_REFUSED]).zip(self.0[REASONS].iter().copied())
     }
 
     /// The locales that there were, by index.
@@ -165,7 +163,10 @@ mod tests {
         pending.count_rejected(None);
         total.add(&pending);
         total.add(&pending);
-        assert_eq!((total.records(), total.filtered(), total.dead_letters()), (6, 2, 4));
+        assert_eq!(
+            (total.records(), total.filtered(), total.dead_letters()),
+            (6, 2, 4)
+        );
         let reasons: Vec<_> = total.reasons().filter(|(_, count)| *count > 0).collect();
         assert_eq!(reasons, [("BAD_IP", 2), (OUTPUT_REFUSED, 2)]);
         total.clear();

@@ -65,7 +65,9 @@ impl Directory {
             self.list()?;
         }
         while self.names.len() > self.limit {
-            let Some(oldest) = self.names.pop_first() else { break };
+            let Some(oldest) = self.names.pop_first() else {
+                break;
+            };
             match fs::remove_file(self.path.join(oldest)) {
                 // Another process was faster.
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
@@ -78,10 +80,7 @@ impl Directory {
     /// Whoever makes the temporary file owns the name: two processes cannot replace each other's report.
     fn write_as(&self, name: &str, json: &str) -> io::Result<()> {
         let (temporary, path) = (self.path.join(format!(".{name}.tmp")), self.path.join(name));
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary)?;
         let written = file
             .write_all(json.as_bytes())
             .and_then(|()| file.write_all(b"\n"))
@@ -160,7 +159,12 @@ mod tests {
             file_name(START_MS, 2, 7),
             "insights-20240710T020025.250Z-w2-00000007.json"
         );
-        for other in ["insights-.json", "insights-mine.json", "notes.txt", "insights-1-w2-3.json.tmp"] {
+        for other in [
+            "insights-.json",
+            "insights-mine.json",
+            "notes.txt",
+            "insights-1-w2-3.json.tmp",
+        ] {
             assert!(!is_ours(other), "{other}");
         }
     }
@@ -176,8 +180,14 @@ mod tests {
         let second = directory.write(START_MS, 0, "{\"a\":1}").expect("written");
         assert_eq!(second, file_name(START_MS, 0, 3));
         assert_eq!(names(&path), [first, taken.clone(), second.clone()]);
-        assert_eq!(fs::read_to_string(path.join(&taken)).expect("there"), "of another process");
-        assert_eq!(fs::read_to_string(path.join(&second)).expect("there"), "{\"a\":1}\n");
+        assert_eq!(
+            fs::read_to_string(path.join(&taken)).expect("there"),
+            "of another process"
+        );
+        assert_eq!(
+            fs::read_to_string(path.join(&second)).expect("there"),
+            "{\"a\":1}\n"
+        );
     }
 
     #[test]
@@ -191,7 +201,13 @@ mod tests {
                 .expect("written");
         }
         let kept: Vec<String> = (2..5_i64)
-            .map(|second| file_name(START_MS + second * 1_000, 0, u64::try_from(second).expect("small") + 1))
+            .map(|second| {
+                file_name(
+                    START_MS + second * 1_000,
+                    0,
+                    u64::try_from(second).expect("small") + 1,
+                )
+            })
             .chain(["notes.txt".to_owned()])
             .collect();
         assert_eq!(names(folder.path()), kept);

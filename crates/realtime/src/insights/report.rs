@@ -159,11 +159,7 @@ impl Delay {
 }
 
 /// The first locales in the order of `key`; equal ones by name.
-fn ranked<K: Ord>(
-    locales: &[(String, &str, u64)],
-    limit: usize,
-    key: impl Fn(u64) -> K,
-) -> Vec<LocaleCount> {
+fn ranked<K: Ord>(locales: &[(String, &str, u64)], limit: usize, key: impl Fn(u64) -> K) -> Vec<LocaleCount> {
     let mut ranked: Vec<_> = locales
         .iter()
         .map(|(locale, _, logins)| (key(*logins), locale, *logins))
@@ -195,7 +191,11 @@ impl fmt::Display for InsightReport {
             let before = if index == 0 { ", most from " } else { ", " };
             write!(f, "{before}{} {}", top.locale, top.logins)?;
         }
-        write!(f, "; {} filtered, {} dead letters", self.filtered, self.dead_letters)?;
+        write!(
+            f,
+            "; {} filtered, {} dead letters",
+            self.filtered, self.dead_letters
+        )?;
         let mut reasons: Vec<_> = self.rejected.iter().collect();
         reasons.sort_by_key(|(reason, records)| (Reverse(**records), **reason));
         for (index, (reason, records)) in reasons.iter().take(SHOWN).enumerate() {
@@ -232,7 +232,11 @@ mod tests {
         kafka_delay[delays::bucket_of(100)] = 5;
         let locales = (0..12_u8).map(|index| {
             let code = format!("A{}", char::from(b'A' + index));
-            (code, if index < 2 { "South" } else { "West" }, u64::from(index) + 1)
+            (
+                code,
+                if index < 2 { "South" } else { "West" },
+                u64::from(index) + 1,
+            )
         });
         InsightReport::of(&Content {
             worker: 1,
@@ -302,7 +306,11 @@ mod tests {
             value["event_to_published"],
             json!({"p50_ms": null, "p99_ms": null})
         );
-        assert!(value["broker_to_published"]["p50_ms"].as_f64().is_some_and(|ms| ms > 80.0));
+        assert!(
+            value["broker_to_published"]["p50_ms"]
+                .as_f64()
+                .is_some_and(|ms| ms > 80.0)
+        );
     }
 
     #[test]
@@ -325,7 +333,10 @@ mod tests {
     fn the_log_line_names_no_user() {
         let line = report().to_string();
         assert!(!line.contains(USER), "{line}");
-        assert!(line.starts_with("2 records: 0 logins of about 77 users, most from AL 12, AK 11, AJ 10;"), "{line}");
+        assert!(
+            line.starts_with("2 records: 0 logins of about 77 users, most from AL 12, AK 11, AJ 10;"),
+            "{line}"
+        );
         assert!(line.contains("1 filtered, 1 dead letters (BAD_IP 1)"), "{line}");
         assert!(!line.contains('\n'));
     }

@@ -95,17 +95,21 @@ mod tests {
     fn many_records_are_kept_evenly_and_stand_for_all() {
         for records in [1_025, 3_000, 200_000] {
             let found = sampled(records);
-            assert!((CAPACITY / 2..=CAPACITY).contains(&found.len()), "{}", found.len());
+            assert!(
+                (CAPACITY / 2..=CAPACITY).contains(&found.len()),
+                "{}",
+                found.len()
+            );
             let stride = found[0].1;
-            let evenly = found
-                .iter()
-                .enumerate()
-                .all(|(index, (event_ms, weight))| {
-                    *weight == stride && *event_ms == index as i64 * stride as i64
-                });
+            let evenly = found.iter().enumerate().all(|(index, (event_ms, weight))| {
+                *weight == stride && *event_ms == index as i64 * stride as i64
+            });
             assert!(evenly, "{records}: {found:?}");
             let stands_for = found.len() as u64 * stride;
-            assert!(stands_for.abs_diff(records as u64) < stride, "{records}: {stands_for}");
+            assert!(
+                stands_for.abs_diff(records as u64) < stride,
+                "{records}: {stands_for}"
+            );
         }
     }
 

@@ -166,7 +166,9 @@ impl InsightHandle {
     /// Hands a report over. Never waits.
     pub fn publish(&self, report: InsightReport) {
         let running = self.0.running();
-        let Some(Running { queue, .. }) = &*running else { return };
+        let Some(Running { queue, .. }) = &*running else {
+            return;
+        };
         self.0.metrics.made.inc();
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = queue.try_send(report) {
             self.0.metrics.lost.get_or_create(&IN_QUEUE).inc();
@@ -386,7 +388,11 @@ mod tests {
         let filtered: Vec<_> = recent.iter().map(|report| report["filtered"].as_u64()).collect();
         assert_eq!(filtered, [Some(3), Some(2), Some(1)], "the newest first");
         assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 3);
-        assert!(metrics.encode().contains("realtime_insights_total 3"), "{}", metrics.encode());
+        assert!(
+            metrics.encode().contains("realtime_insights_total 3"),
+            "{}",
+            metrics.encode()
+        );
     }
 
     #[test]

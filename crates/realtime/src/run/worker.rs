@@ -483,7 +483,7 @@ impl Worker {
         self.clear_suspects(&delivered.next_offsets);
         self.uncommitted.extend(delivered.next_offsets);
         let mut totals = self.progress.lock();
-        // The first records of what is under way may count a moment before they are delivered.
+        // Insights do not tell batches apart: what is still under way counts a moment before it is delivered.
         if let Some((_, insights)) = &mut self.insights {
             insights.commit(now_ms());
         }

@@ -78,8 +78,10 @@ pub struct RealtimeSection {
     pub filters: Option<Vec<String>>,
     /// Most records per second; default: unlimited.
     pub max_rate: Option<u64>,
-    /// How often insights are written, a duration; default: chosen by the service.
-    pub insights_every: Option<Span>,
+    /// Records after which insights are written, 0: never; default 100, at most once a second.
+    pub insights_every: Option<u64>,
+    /// Longest time after which insights are written if there were any records, a duration; default `10s`.
+    pub insights_interval: Option<Span>,
     /// Directory that insights are written to as well; default: none.
     pub insights_dir: Option<PathBuf>,
     /// Stable, unique name of this instance's transactions; default: chosen by the service.
