@@ -378,6 +378,10 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// # Errors
     /// librdkafka could not seek in time.
     pub fn seek(&self, next_offsets: &BTreeMap<i32, Option<i64>>) -> Result<(), KafkaError> {
+        // librdkafka takes an empty list for a mistake.
+        if next_offsets.is_empty() {
+            return Ok(());
+        }
         let offsets = next_offsets
             .iter()
             .map(|(partition, offset)| (*partition, offset.map_or(Offset::Beginning, Offset::Offset)));

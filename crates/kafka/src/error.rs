@@ -64,8 +64,6 @@ impl KafkaError {
                 | Code::InvalidProducerEpoch
                 | Code::ProducerFenced,
             ) => KafkaError::Fenced(text),
-            // The producer's transaction is over: it was aborted, or has failed in the background.
-            Some(Code::State | Code::PurgeQueue | Code::PurgeInflight) => KafkaError::AbortTransaction(text),
             Some(
                 Code::MessageSizeTooLarge
                 | Code::InvalidMessageSize
@@ -79,7 +77,13 @@ impl KafkaError {
     /// Sorts an error of a transactional call (KIP-360, KIP-447): the same call again, abort, or a new producer.
     pub(crate) fn of_transaction(context: &str, error: &ClientError) -> Self {
         let ClientError::Transaction(inner) = error else {
-            return Self::of(context, error);
+            return match error.rdkafka_error_code() {
+                // The producer's transaction is over: it was aborted, or has failed in the background.
+                Some(Code::State | Code::PurgeQueue | Code::PurgeInflight) => {
+                    KafkaError::AbortTransaction(format!("{context}: {error}"))
+                }
+                _ => Self::of(context, error),
+            };
         };
         let text = format!("{context}: {} ({})", inner.string(), inner.name());
         if inner.is_fatal() {
@@ -130,5 +134,9 @@ fn is_retriable(code: Code) -> bool {
             | Code::QueueFull
             | Code::InProgress
             | Code::WaitCache
+            // The group went on without this member, which joins again while it polls.
+            | Code::PollExceeded
+            // A partition that was just assigned, or is just leaving.
+            | Code::State
     )
 }

@@ -2,11 +2,13 @@
 //! covers, and whether they follow each other.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::scenario::Scenario;
+use crate::wait::wait_for;
 
 /// One commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,33 +29,58 @@ pub struct Commit {
     pub changes_data: bool,
 }
 
-/// The commits of a table of the scenario's lake, oldest first.
-///
-/// # Errors
-/// When the log cannot be read, or a version is missing in it.
-pub fn read(scenario: &Scenario, table: &str) -> Result<Vec<Commit>> {
-    let folder = format!("lake/{table}/_delta_log/");
-    let names = scenario.minio.list(&scenario.bucket())?;
-    let mut commits = Vec::new();
-    for name in names.iter().filter(|name| name.starts_with(&folder)) {
-        let Some(version) = version_of(&name[folder.len()..]) else {
-            continue;
-        };
-        let bytes = scenario.minio.get(&scenario.bucket(), name)?;
-        let commit = parse(version, &String::from_utf8(bytes)?).with_context(|| name.clone())?;
-        ensure!(
-            commit.version == i64::try_from(commits.len())?,
-            "{folder} has no version {}",
-            commits.len()
-        );
-        commits.push(commit);
-    }
-    Ok(commits)
+/// The log of one table of a scenario's lake, read as it grows.
+pub struct DeltaLog<'a> {
+    scenario: &'a Scenario,
+    table: &'static str,
+    commits: Vec<Commit>,
 }
 
-/// `00000000000000000012.json` → 12; checkpoints and their like are no commits.
-fn version_of(name: &str) -> Option<i64> {
-    name.strip_suffix(".json")?.parse().ok()
+impl<'a> DeltaLog<'a> {
+    /// Nothing is read yet.
+    pub fn of(scenario: &'a Scenario, table: &'static str) -> DeltaLog<'a> {
+        DeltaLog {
+            scenario,
+            table,
+            commits: Vec::new(),
+        }
+    }
+
+    /// All commits that are there now, oldest first.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn read_on(&mut self) -> Result<&[Commit]> {
+        loop {
+            let version = i64::try_from(self.commits.len())?;
+            let name = format!("lake/{}/_delta_log/{version:020}.json", self.table);
+            let Some(bytes) = self.scenario.minio.get(&self.scenario.bucket(), &name)? else {
+                return Ok(&self.commits);
+            };
+            let commit = parse(version, &String::from_utf8(bytes)?).with_context(|| name.clone())?;
+            self.commits.push(commit);
+        }
+    }
+
+    /// Waits until the table has everything below `ends`; whatever it has is a chain of commits ([`next_offsets`]).
+    ///
+    /// # Errors
+    /// When `limit` passes, or the commits are no chain.
+    pub fn wait_stored(&mut self, ends: &BTreeMap<i32, i64>, limit: Duration) -> Result<()> {
+        wait_for(&format!("the table to hold all below {ends:?}"), limit, || {
+            self.has(ends)
+        })
+    }
+
+    /// Whether the table has everything below `ends` now, for a wait.
+    ///
+    /// # Errors
+    /// When the commits are no chain.
+    pub fn has(&mut self, ends: &BTreeMap<i32, i64>) -> Result<Option<()>> {
+        let standing = next_offsets(self.read_on()?)?;
+        let done = |(partition, end): (&i32, &i64)| standing.get(partition).unwrap_or(&0) >= end;
+        Ok(ends.iter().all(done).then_some(()))
+    }
 }
 
 fn parse(version: i64, text: &str) -> Result<Commit> {
@@ -187,12 +214,5 @@ mod tests {
                 "{wrong:?}"
             );
         }
-    }
-
-    #[test]
-    fn only_commits_have_a_version() {
-        assert_eq!(version_of("00000000000000000012.json"), Some(12));
-        assert_eq!(version_of("00000000000000000100.checkpoint.parquet"), None);
-        assert_eq!(version_of("_last_checkpoint"), None);
     }
 }

@@ -6,12 +6,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use crate::delta_log::{self, Commit};
 use crate::kafka::Record;
 use crate::scenario::Scenario;
 
 /// Partition and offset in the input topic.
 pub type Position = (i32, i64);
 
+/// Versions at which a table is looked at, beside the newest.
+const VERSIONS: usize = 4;
 /// So many positions of a kind are named in an error.
 const NAMED: usize = 10;
 
@@ -103,6 +106,27 @@ pub fn stored_exactly(scenario: &Scenario, input: &[Record]) -> Result<()> {
     let mut found = rows(scenario, "logins", None)?;
     found.extend(rows(scenario, "rejected", None)?);
     each_once(positions(input), found).context("rows of logins and rejected")
+}
+
+/// At versions all over the history of `logins`: below its offsets both tables together have each record once, and
+/// nothing above (invariant 6).
+///
+/// # Errors
+/// When they do not.
+pub fn stored_exactly_at_versions(scenario: &Scenario, commits: &[Commit], input: &[Record]) -> Result<()> {
+    let rejected = rows(scenario, "rejected", None)?;
+    for number in 1..=VERSIONS {
+        let upto = &commits[..commits.len() * number / (VERSIONS + 1)];
+        let Some(last) = upto.last() else { continue };
+        let next_offsets = delta_log::next_offsets(upto)?;
+        let below =
+            |(partition, offset): &Position| next_offsets.get(partition).is_some_and(|next| offset < next);
+        let mut found = rows(scenario, "logins", Some(last.version))?;
+        found.extend(rejected.iter().filter(|position| below(position)));
+        each_once(positions(input).filter(|position| below(position)), found)
+            .with_context(|| format!("logins at version {}", last.version))?;
+    }
+    Ok(())
 }
 
 /// The positions of a table's rows, at a version or now.

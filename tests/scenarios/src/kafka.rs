@@ -293,12 +293,14 @@ impl Kafka {
     ///
     /// # Errors
     /// When the broker does not answer.
-    pub fn transactions(&self, transactional_id: &str) -> Result<ThreadedProducer<DefaultProducerContext>> {
+    pub fn transactions(&self, transactional_id: &str) -> Result<Transactions> {
         let mut config = self.client();
-        config.set("transactional.id", transactional_id);
+        config
+            .set("transactional.id", transactional_id)
+            .set("transaction.timeout.ms", "600000");
         let producer: ThreadedProducer<_> = config.create()?;
         producer.init_transactions(READ_LIMIT)?;
-        Ok(producer)
+        Ok(Transactions { producer })
     }
 
     /// The offsets that a consumer group has committed for a topic, by partition.
@@ -307,6 +309,59 @@ impl Kafka {
     /// When the broker does not answer.
     pub fn committed_offsets(&self, group: &str, topic: &str) -> Result<BTreeMap<i32, i64>> {
         Progress::watch(self, topic, group)?.committed()
+    }
+}
+
+/// A transactional producer.
+pub struct Transactions {
+    producer: ThreadedProducer<DefaultProducerContext>,
+}
+
+impl Transactions {
+    /// Begins a transaction.
+    ///
+    /// # Errors
+    /// When one is open.
+    pub fn begin(&self) -> Result<()> {
+        Ok(self.producer.begin_transaction()?)
+    }
+
+    /// Hands a record to the open transaction.
+    ///
+    /// # Errors
+    /// When none is open, or the queue is full.
+    pub fn send(&self, topic: &str, partition: i32, key: &str, payload: &[u8]) -> Result<()> {
+        let record = BaseRecord::to(topic)
+            .partition(partition)
+            .key(key)
+            .payload(payload);
+        self.producer.send(record).map_err(|(error, _)| error.into())
+    }
+
+    /// Waits until everything is in the topic; what is in an open transaction stays hidden.
+    ///
+    /// # Errors
+    /// When the broker does not take it within 60 s.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.producer.flush(READ_LIMIT)?)
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn commit(&self) -> Result<()> {
+        Ok(self.producer.commit_transaction(READ_LIMIT)?)
+    }
+
+    /// Aborts: what was sent takes its offsets and is never seen. Everything is delivered first, as librdkafka would
+    /// otherwise drop what it still has.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn abort(&self) -> Result<()> {
+        self.flush()?;
+        Ok(self.producer.abort_transaction(READ_LIMIT)?)
     }
 }
 
@@ -330,6 +385,7 @@ fn java() -> Command {
     command
 }
 
+/// Without retention: processed records carry the times of their events, which for scenarios are long past.
 fn write_properties(dir: &Path, port: u16, controller_port: u16) -> Result<()> {
     let properties = format!(
         "process.roles=broker,controller
@@ -341,6 +397,7 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 log.dirs=data
 auto.create.topics.enable=false
+log.retention.ms=-1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 group.consumer.min.session.timeout.ms=1000

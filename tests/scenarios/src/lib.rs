@@ -13,6 +13,7 @@
 //! - [`process`]: one of our binaries, started, watched, signalled
 //! - [`http`]: its `/metrics` and `/health`
 //! - [`progress`]: how far producer and consumers are, the clock of what scenarios do to them
+//! - [`load`]: events in phases, each with something that happens in the middle of it
 //! - [`exactness`]: is every input position there, once and in order?
 //! - [`delta_log`]: the commits of a table as they lie in its log
 //! - [`reader`]: the table through Python's deltalake and DuckDB
@@ -22,6 +23,7 @@ pub mod delta_log;
 pub mod exactness;
 pub mod http;
 pub mod kafka;
+pub mod load;
 pub mod minio;
 pub mod parts;
 pub mod process;

@@ -115,8 +115,11 @@ impl Minio {
             {
                 bail!("MinIO stopped with {status} while starting");
             }
-            let ready =
-                http::get(self.address(), "/minio/health/ready").is_ok_and(|answer| answer.status == 200);
+            // Its health page says ready a moment before the API is: an anonymous request is refused once that works.
+            let answers = |path: &str, status: u16| {
+                http::get(self.address(), path).is_ok_and(|answer| answer.status == status)
+            };
+            let ready = answers("/minio/health/ready", 200) && answers("/", 403);
             Ok(ready.then_some(()))
         })
         .with_context(|| scenario::end_of(&log_file))
@@ -185,16 +188,18 @@ impl Minio {
         Ok(names)
     }
 
-    /// Reads an object.
+    /// Reads an object; `None` when there is none of the name.
     ///
     /// # Errors
-    /// When there is no such object.
-    pub fn get(&self, bucket: &str, name: &str) -> Result<Vec<u8>> {
+    /// When the server does not answer.
+    pub fn get(&self, bucket: &str, name: &str) -> Result<Option<Vec<u8>>> {
         let store = self.bucket(bucket)?;
-        let bytes = self
-            .runtime
-            .block_on(async { store.get(&ObjectPath::from(name)).await?.bytes().await })?;
-        Ok(bytes.into())
+        let read = async { store.get(&ObjectPath::from(name)).await?.bytes().await };
+        match self.runtime.block_on(read) {
+            Ok(bytes) => Ok(Some(bytes.into())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Writes an object.

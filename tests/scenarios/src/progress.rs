@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka::{Kafka, READ_LIMIT};
@@ -14,6 +15,7 @@ use crate::wait::wait_for;
 /// Looks at one topic and one group over one connection.
 pub struct Progress {
     consumer: BaseConsumer,
+    read_committed: BaseConsumer,
     topic: String,
     partitions: i32,
 }
@@ -31,20 +33,31 @@ impl Progress {
             .set("isolation.level", "read_uncommitted");
         Ok(Progress {
             consumer: config.create()?,
+            read_committed: kafka.client().create()?,
             topic: topic.to_owned(),
             partitions,
         })
     }
 
-    /// Where the partitions end.
+    /// Where the partitions end, open transactions included.
     ///
     /// # Errors
     /// When the broker does not answer.
     pub fn ends(&self) -> Result<BTreeMap<i32, i64>> {
+        self.ends_as_seen_by(&self.consumer)
+    }
+
+    /// Where the partitions end for a read_committed reader: behind transaction markers, before open transactions.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn stable_ends(&self) -> Result<BTreeMap<i32, i64>> {
+        self.ends_as_seen_by(&self.read_committed)
+    }
+
+    fn ends_as_seen_by(&self, consumer: &BaseConsumer) -> Result<BTreeMap<i32, i64>> {
         let end = |partition| {
-            let (_, end) = self
-                .consumer
-                .fetch_watermarks(&self.topic, partition, READ_LIMIT)?;
+            let (_, end) = consumer.fetch_watermarks(&self.topic, partition, READ_LIMIT)?;
             Ok((partition, end))
         };
         (0..self.partitions).map(end).collect()
@@ -55,15 +68,26 @@ impl Progress {
     /// # Errors
     /// When the broker does not answer.
     pub fn committed(&self) -> Result<BTreeMap<i32, i64>> {
+        wait_for("the group's coordinator", READ_LIMIT, || self.ask_committed())
+    }
+
+    /// `None`: the group is new, and its coordinator is not ready yet.
+    fn ask_committed(&self) -> Result<Option<BTreeMap<i32, i64>>> {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = self.consumer.committed_offsets(wanted, READ_LIMIT)?;
+        let committed = match self.consumer.committed_offsets(wanted, READ_LIMIT) {
+            Ok(committed) => committed,
+            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotCoordinator) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let elements = committed.elements();
         let offsets = elements.iter().filter_map(|element| match element.offset() {
             Offset::Offset(offset) => Some((element.partition(), offset)),
             _ => None,
         });
-        Ok(offsets.collect())
+        Ok(Some(offsets.collect()))
     }
 
     /// Waits until so many records are in the topic.
@@ -74,22 +98,6 @@ impl Progress {
         let records = i64::try_from(records)?;
         wait_for(&format!("{records} records in {}", self.topic), limit, || {
             Ok((self.ends()?.values().sum::<i64>() >= records).then_some(()))
-        })
-    }
-
-    /// Waits until the group has committed something new of every partition: whoever had them last, somebody works on each.
-    ///
-    /// # Errors
-    /// When `limit` passes.
-    pub fn wait_all_move(&self, limit: Duration) -> Result<()> {
-        let before = self.committed()?;
-        let what = format!("every partition of {} to move from {before:?}", self.topic);
-        wait_for(&what, limit, || {
-            let now = self.committed()?;
-            let moved = |partition: &i32| now.get(partition) > before.get(partition).or(Some(&0));
-            Ok((0..self.partitions)
-                .all(|partition| moved(&partition))
-                .then_some(()))
         })
     }
 

@@ -250,6 +250,12 @@ impl Scenario {
         program.args(["--count", &count.to_string(), "--seed", &seed.to_string()])
     }
 
+    /// `generate` with the records of a file into this scenario's input topic.
+    pub fn replay(&self, file: &str) -> Program {
+        let program = Program::ours("generate", &self.dir).args(self.broker_flag());
+        program.args(["--input-topic", &self.input_topic(), "--from-file", file])
+    }
+
     /// The independent reader of this scenario's lake.
     pub fn reader(&self) -> Reader {
         Reader::new(&self.lake(), self.minio.environment())

@@ -106,7 +106,9 @@ fn a_missing_bucket() -> Result<()> {
         FAILED,
         &["bucket-that-nobody-made"],
     )?;
-    let query = scenario.olap_on("query", elsewhere).args(["-e", "SELECT 1"]);
+    let query = scenario
+        .olap_on("query", elsewhere)
+        .args(["-e", "SELECT count(*) FROM logins"]);
     refused(&query, FAILED, &["bucket-that-nobody-made"])?;
     refused(
         &scenario.olap_on("compact", elsewhere).arg("--all"),
@@ -184,7 +186,7 @@ fn a_folder_of_somebody_else() -> Result<()> {
 fn a_lake_without_tables() -> Result<()> {
     let scenario = Scenario::new("no-tables")?;
     let output = refused(
-        &scenario.olap("query").args(["-e", "SELECT 1"]),
+        &scenario.olap("query").args(["-e", "SELECT count(*) FROM logins"]),
         FAILED,
         &[&scenario.lake()],
     )?;

@@ -55,6 +55,10 @@ pub struct BatchInFlight {
     rejected: Option<RecordBatch>,
     rejected_request: Option<CommitRequest>,
     rejected_done: bool,
+    /// How often somebody else wrote a part of the rejected rows first; part of the file's name.
+    rejected_fences: usize,
+    /// A commit was not answered: whether the log names the files is not known before it is answered.
+    in_doubt: bool,
     files: Vec<(String, AssembledFile)>,
     uploaded: usize,
     logins_request: Option<CommitRequest>,
@@ -204,6 +208,8 @@ impl Committer {
             rejected,
             rejected_request: None,
             rejected_done: false,
+            rejected_fences: 0,
+            in_doubt: false,
             files,
             uploaded: 0,
             logins_request: None,
@@ -233,6 +239,7 @@ impl Committer {
             request.adds.iter().map(|file| file.size_bytes).sum(),
         );
         batch.logins_request = Some(request);
+        batch.in_doubt |= outcome.is_err();
         match outcome? {
             CommitOutcome::Committed { version } => Ok(BatchOutcome::Committed {
                 version,
@@ -292,11 +299,17 @@ impl Committer {
                 batch.rejected_done = true;
                 return Ok(());
             };
-            match self.rejected.commit(request).await? {
+            let outcome = self.rejected.commit(request).await;
+            batch.in_doubt |= outcome.is_err();
+            match outcome? {
                 CommitOutcome::Committed { .. } => batch.rejected_done = true,
                 // Somebody else wrote a part of these rows: leave those out. The file is an orphan from now on.
                 CommitOutcome::Fenced { .. } | CommitOutcome::Conflict { .. } => {
                     let request = batch.rejected_request.take();
+                    batch.rejected_fences += 1;
+                    if batch.in_doubt {
+                        continue;
+                    }
                     for file in request.iter().flat_map(|request| &request.adds) {
                         self.remove_file(&self.rejected, &file.path).await;
                     }
@@ -323,7 +336,7 @@ impl Committer {
             .flat_map(|group| group.kafka_partitions.iter().copied())
             .collect();
         let file = AssembledFile::assemble(groups, Tier::Hot).map_err(encode_error)?;
-        let path = file.path(Uuid::new_v4(), 0);
+        let path = file.path(batch.id, batch.rejected_fences);
         let place = self.rejected.lake().table_place(TableName::Rejected);
         put_file(self.rejected.store().as_ref(), &place, &path, &file.bytes).await?;
         let steps = moved
@@ -351,6 +364,10 @@ impl Committer {
 
     /// The files of a batch that will never be committed.
     async fn remove_files(&self, batch: &BatchInFlight) {
+        if batch.in_doubt {
+            // Better an orphan until vacuum than a hole in the table.
+            return;
+        }
         for (path, _) in &batch.files {
             self.remove_file(&self.logins, path).await;
         }

@@ -224,9 +224,10 @@ impl TableWriter {
             "a commit without a compare-and-set cannot be fenced"
         );
         if self.loaded_at.elapsed() > HEAD_MAX_AGE {
+            let seen = self.head.version;
             self.reload().await?;
             // The request itself may be among what was loaded, when an earlier call was not answered.
-            if let Some(version) = self.find_batch(request.batch_id).await? {
+            if let Some(version) = self.find_batch(request.batch_id, seen + 1).await? {
                 return Ok(CommitOutcome::Committed { version });
             }
         }
@@ -337,15 +338,12 @@ impl TableWriter {
         })
     }
 
-    /// Looks for a batch among the newest commits, those that an unanswered call can have reached.
-    async fn find_batch(&self, batch_id: Uuid) -> Result<Option<i64>, LakeError> {
-        const LOOK_BACK: i64 = 50;
-        let newest = self.head.version;
-        for version in (newest.saturating_sub(LOOK_BACK).max(0)..=newest).rev() {
-            match self.read_commit(version).await? {
-                Some(commit) if commit.batch_id == Some(batch_id) => return Ok(Some(version)),
-                Some(_) => {}
-                None => break,
+    /// Looks for a batch among the commits from a version on: none of its calls can have reached an earlier one.
+    async fn find_batch(&self, batch_id: Uuid, from_version: i64) -> Result<Option<i64>, LakeError> {
+        for version in from_version..=self.head.version {
+            let commit = self.read_commit(version).await?;
+            if commit.is_some_and(|commit| commit.batch_id == Some(batch_id)) {
+                return Ok(Some(version));
             }
         }
         Ok(None)

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use clap::Args;
-use loginlake_lake::TableName;
 use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
+use loginlake_lake::table::schema;
+use loginlake_lake::{LakeError, TableName};
 use loginlake_olap::setup;
 use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs};
 use loginlake_service::exit::ExitError;
@@ -70,6 +71,12 @@ pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> 
             continue;
         };
         found = true;
+        schema::check_compatible(table, &snapshot.schema).map_err(|detail| {
+            setup::lake_error(LakeError::Foreign {
+                place: lake.table_place(table),
+                detail,
+            })
+        })?;
         let mut options = CompactOptions::at(chrono::Utc::now().timestamp_millis());
         options.include_open = args.all;
         if let Some(size) = args.target_file_bytes.or(file.maintain.target_file_bytes) {

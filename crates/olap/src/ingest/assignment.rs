@@ -19,6 +19,9 @@ use super::metrics::IngestMetrics;
 /// How long partitions that leave wait for a commit that is under way: shorter than the group's patience.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the tables are waited for before a request to stop is looked at.
+const LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// What the polling thread and its rebalance callbacks share. Never locked while polling.
 pub(super) struct Filling {
     pub offsets: Offsets,
@@ -92,13 +95,22 @@ impl Assignment {
     }
 
     /// The store may be away while partitions arrive: wait for it, visibly, as long as nobody asks to stop.
-    fn with_retries<T>(
+    pub fn with_retries<T>(
         &self,
         mut call: impl FnMut(&mut Committer) -> Result<T, LakeError>,
     ) -> Result<T, String> {
         let mut backoff = Backoff::default();
         loop {
-            let mut committer = self.runtime.block_on(self.committer.lock());
+            // A commit that is under way has it for as long as the store is away.
+            let waited = self
+                .runtime
+                .block_on(async { tokio::time::timeout(LOCK_PATIENCE, self.committer.lock()).await });
+            let Ok(mut committer) = waited else {
+                if self.shutdown.is_requested() {
+                    return Err("stopped while a commit was under way".to_owned());
+                }
+                continue;
+            };
             match call(&mut committer) {
                 Ok(value) => {
                     self.store_health.ready();

@@ -11,6 +11,7 @@ use loginlake_kafka::topics::Topics;
 use loginlake_lake::ingest::{
     BatchBuffer, BatchOutcome, BatchSize, Committer, MemoryGauge, Offsets, Pipeline, RollReason, Verdict,
 };
+use loginlake_service::backoff::Backoff;
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::{ComponentHealth, Health};
 use loginlake_service::metrics::Metrics;
@@ -364,9 +365,9 @@ impl Ingester {
     /// Discards what is buffered and reads on from the offsets of the table, for the partitions that are still here.
     fn restart_from_table(&mut self) -> Result<(), ExitError> {
         let committed = self
-            .runtime
-            .block_on(async { self.assignment.committer.lock().await.reload_offsets().await })
-            .map_err(lake_error)?;
+            .assignment
+            .with_retries(|committer| self.runtime.block_on(committer.reload_offsets()))
+            .map_err(ExitError::failed)?;
         let mut filling = self.assignment.lock();
         filling.buffer.clear();
         filling.rejected.clear();
@@ -380,7 +381,18 @@ impl Ingester {
             }
         }
         drop(filling);
-        self.consumer.seek(&starts).map_err(kafka_error)
+        let mut backoff = Backoff::default();
+        loop {
+            match self.consumer.seek(&starts) {
+                Err(error) if error.is_retriable() && !self.shutdown.is_requested() => {
+                    tracing::warn!(%error, "cannot read on from the table's offsets yet");
+                    self.kafka_health.not_ready(error.to_string());
+                    self.metrics.retries.inc();
+                    self.shutdown.wait_timeout(backoff.next_delay());
+                }
+                result => return result.map_err(kafka_error),
+            }
+        }
     }
 
     /// Over the budget: close the batch early; when one is already under way, stop fetching until it is done.
