@@ -20,7 +20,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("statistics.interval.ms", "0"),
 ];
 
-/// Tuning of every producer, as in `crates/kafka/src/producer.rs`.
+/// Tuning of every producer, as in `crates/kafka/src/producer/mod.rs`.
 const PRODUCER: &[(&str, &str)] = &[
     ("compression.codec", "lz4"),
     ("linger.ms", "0"),
@@ -99,7 +99,7 @@ mod tests {
         );
         assert_eq!(
             PRODUCER,
-            tuning_of(include_str!("../../crates/kafka/src/producer.rs"))
+            tuning_of(include_str!("../../crates/kafka/src/producer/mod.rs"))
         );
     }
 

@@ -4,13 +4,17 @@
 //! - `worker`: polls, transforms, and hands records to one of two outputs:
 //!   - `exactly_once`: records and offsets in one Kafka transaction, small when little comes in, large under load;
 //!   - `at_least_once`: an idempotent producer, and offsets committed once everything before them is delivered;
+//! - `members`: what the group's callbacks do when partitions come and go;
+//! - `refusals`: which records the output topic refuses;
 //! - [`metrics`]: what is counted, after the commit.
 //!
 //! An instance runs one or more workers, each a member of the consumer group with its own producer.
 
 mod at_least_once;
 mod exactly_once;
+mod members;
 pub mod metrics;
+mod refusals;
 pub mod transform;
 mod worker;
 

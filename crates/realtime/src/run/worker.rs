@@ -1,11 +1,11 @@
 //! One member of the consumer group: polls, transforms, publishes, commits; all on one thread, rebalances included.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use loginlake_kafka::KafkaError;
-use loginlake_kafka::consumer::{GroupConsumer, PartitionListener, Polled, StartAt};
+use loginlake_kafka::consumer::{GroupConsumer, Polled, StartAt};
 use loginlake_kafka::producer::RefusedRecord;
 use loginlake_kafka::rdkafka::Message;
 use loginlake_service::backoff::Backoff;
@@ -16,7 +16,9 @@ use loginlake_service::shutdown::Shutdown;
 
 use super::at_least_once::Deliveries;
 use super::exactly_once::{Commit, Transactions};
+use super::members::{Output, Shared};
 use super::metrics::RealtimeMetrics;
+use super::refusals::Refusals;
 use super::transform::{Outcome, Transform};
 use super::{Progress, RunOptions, exit_error};
 use crate::insights::{InsightHandle, Insights};
@@ -37,72 +39,6 @@ const LAG_INTERVAL: Duration = Duration::from_secs(1);
 const END_INTERVAL: Duration = Duration::from_millis(100);
 /// How often offsets are committed under load, at least once.
 const OFFSET_COMMIT_INTERVAL: Duration = Duration::from_millis(200);
-/// Records that the output refused and that wait for their turn as dead letters.
-const MAX_REFUSED: usize = 10_000;
-
-/// Where records go, and how offsets follow them.
-enum Output {
-    ExactlyOnce(Transactions),
-    AtLeastOnce(Deliveries),
-}
-
-/// Shared with the rebalance callbacks, which run on the same thread inside of a poll.
-struct Shared {
-    output: Output,
-    partitions: Mutex<Partitions>,
-    metrics: RealtimeMetrics,
-}
-
-#[derive(Default)]
-struct Partitions {
-    here: BTreeSet<i32>,
-    at_end: BTreeSet<i32>,
-    handled: BTreeMap<i32, i64>,
-}
-
-impl Shared {
-    fn partitions(&self) -> MutexGuard<'_, Partitions> {
-        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl PartitionListener for Shared {
-    fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
-        self.metrics.rebalances.inc();
-        let mut known = self.partitions();
-        known.here.extend(partitions);
-        for partition in partitions {
-            known.at_end.remove(partition);
-            known.handled.remove(partition);
-        }
-        // They begin at the group's committed offsets.
-        Ok(BTreeMap::new())
-    }
-
-    fn revoked(&self, partitions: &[i32], lost: bool) -> BTreeMap<i32, i64> {
-        self.metrics.rebalances.inc();
-        let mut next_offsets = BTreeMap::new();
-        match &self.output {
-            Output::ExactlyOnce(transactions) => transactions.revoked(),
-            Output::AtLeastOnce(deliveries) => {
-                if !lost {
-                    deliveries.flush();
-                    next_offsets = deliveries.delivered_offsets();
-                    next_offsets.retain(|partition, _| partitions.contains(partition));
-                }
-                deliveries.forget_partitions(partitions);
-            }
-        }
-        let mut known = self.partitions();
-        for partition in partitions {
-            known.here.remove(partition);
-            known.at_end.remove(partition);
-            known.handled.remove(partition);
-            self.metrics.forget_partition(*partition);
-        }
-        next_offsets
-    }
-}
 
 /// Whether to go on with this consumer and producer.
 enum Step {
@@ -120,10 +56,7 @@ pub(super) struct Worker {
     transform: Transform,
     /// What is told about the records; none: nothing.
     insights: Option<(InsightHandle, Insights)>,
-    /// Records that the output topic has refused, by position, with the error.
-    refused: HashMap<(i32, i64), String>,
-    /// Records that were in a batch that the broker refused: which of them is to blame is found out one by one.
-    suspects: BTreeSet<(i32, i64)>,
+    refusals: Refusals,
     lag_seen: Instant,
     end_asked: Instant,
     offsets_committed: Instant,
@@ -161,8 +94,7 @@ impl Worker {
             progress,
             transform,
             insights,
-            refused: HashMap::new(),
-            suspects: BTreeSet::new(),
+            refusals: Refusals::default(),
             lag_seen: Instant::now(),
             end_asked: Instant::now(),
             offsets_committed: Instant::now(),
@@ -298,7 +230,7 @@ impl Worker {
                 Output::AtLeastOnce(_) if read >= BATCH_READ => return Ok(()),
                 _ => {}
             }
-            if read > 0 && !self.suspects.is_empty() {
+            if read > 0 && self.refusals.has_suspects() {
                 return Ok(());
             }
             let timeout = match &shared.output {
@@ -339,11 +271,7 @@ impl Worker {
             transactions.ensure_begun()?;
         }
         let now_ms = now_ms();
-        let refused = if self.refused.is_empty() {
-            None
-        } else {
-            self.refused.get(&position).map(String::as_str)
-        };
+        let refused = self.refusals.reason(position);
         let shutdown = &self.shutdown;
         let timestamp_ms = message.timestamp().to_millis();
         let insights = &mut self.insights;
@@ -365,7 +293,7 @@ impl Worker {
             Ok(outcome) => outcome,
             // Refused before it was sent: larger than the producer's own limit.
             Err(KafkaError::RecordRefused(error)) => {
-                self.note_refused(
+                self.refusals.note(
                     vec![RefusedRecord {
                         kafka_partition: position.0,
                         kafka_offset: position.1,
@@ -431,7 +359,7 @@ impl Worker {
                         records,
                     }) => {
                         self.metrics.aborts.inc();
-                        self.note_refused(refused, records == 1);
+                        self.refusals.note(refused, records == 1);
                         match error {
                             // Fenced by the group, or for a reason without a class: settled by reading again.
                             KafkaError::Failed(text) => Err(KafkaError::AbortTransaction(text)),
@@ -442,13 +370,13 @@ impl Worker {
             }
             Output::AtLeastOnce(deliveries) => {
                 deliveries.close();
-                let alone = !self.suspects.is_empty();
+                let alone = self.refusals.has_suspects();
                 if alone {
                     deliveries.flush();
                 }
                 let refused = deliveries.take_refused();
                 if !refused.is_empty() {
-                    self.note_refused(refused, alone);
+                    self.refusals.note(refused, alone);
                     return Err(KafkaError::AbortTransaction(
                         "the output topic refused a record".to_owned(),
                     ));
@@ -480,7 +408,7 @@ impl Worker {
         let Some(delivered) = deliveries.take_delivered() else {
             return;
         };
-        self.clear_suspects(&delivered.next_offsets);
+        self.refusals.settle(&delivered.next_offsets);
         self.uncommitted.extend(delivered.next_offsets);
         let mut totals = self.progress.lock();
         // Insights do not tell batches apart: what is still under way counts a moment before it is delivered.
@@ -493,41 +421,6 @@ impl Worker {
             totals.dead_letters += pending.dead_letters();
             totals.filtered += pending.filtered;
         }
-    }
-
-    /// A broker refuses a batch as a whole. A record that was `alone` in its batch is to blame and becomes a dead letter; the
-    /// records of a larger batch are sent again, one by one, until it is known which.
-    fn note_refused(&mut self, refused: Vec<RefusedRecord>, alone: bool) {
-        for record in refused {
-            let position = (record.kafka_partition, record.kafka_offset);
-            if self.refused.len().max(self.suspects.len()) >= MAX_REFUSED {
-                // What is forgotten is refused, and remembered, once more.
-                self.refused.clear();
-                self.suspects.clear();
-            }
-            if !alone {
-                self.suspects.insert(position);
-                continue;
-            }
-            tracing::warn!(
-                partition = position.0,
-                offset = position.1,
-                error = record.error,
-                "the output topic refused a record; it becomes a dead letter"
-            );
-            self.refused.insert(position, record.error);
-        }
-    }
-
-    /// What is committed is no suspect any more, and needs no dead letter.
-    fn clear_suspects(&mut self, next_offsets: &BTreeMap<i32, i64>) {
-        if self.suspects.is_empty() && self.refused.is_empty() {
-            return;
-        }
-        let is_open =
-            |(partition, offset): &(i32, i64)| next_offsets.get(partition).is_none_or(|next| offset >= next);
-        self.suspects.retain(is_open);
-        self.refused.retain(|position, _| is_open(position));
     }
 
     /// Drops what is open and reads on from the committed offsets.
@@ -557,7 +450,7 @@ impl Worker {
             Output::ExactlyOnce(transactions) => {
                 let refused = transactions.abort(Duration::from_secs(5));
                 transactions.take_rewind();
-                self.note_refused(refused, false);
+                self.refusals.note(refused, false);
                 // A new producer has to settle what an old one left before the committed offsets are true.
                 transactions.ensure_producer()?;
             }
