@@ -41,6 +41,7 @@ impl Refusals {
                 error = record.error,
                 "the output topic refused a record; it becomes a dead letter"
             );
+            self.suspects.remove(&position);
             self.refused.insert(position, record.error);
         }
     }
