@@ -45,11 +45,17 @@ pub enum RejectReason {
     ControlCharacter,
     /// `app_version` is not a dotted version.
     BadVersion,
+    /// The payload begins like a framed record (see the crate `schemas`), and the frame is cut off or impossible.
+    BadFrame,
+    /// The registry does not know the schema of a framed record, or what it gives is no schema that can be used.
+    UnknownSchema,
+    /// The body of a framed record does not decode under its schema, or is no record.
+    SchemaMismatch,
 }
 
 impl RejectReason {
-    /// Every reason: the order in which a whole record is judged, then the order of the fields' own reasons.
-    pub const ALL: [RejectReason; 17] = [
+    /// Every reason: those of the contract, then those of framed records, which the contract never sees.
+    pub const ALL: [RejectReason; 20] = [
         RejectReason::NullPayload,
         RejectReason::NotUtf8,
         RejectReason::NotJson,
@@ -67,7 +73,17 @@ impl RejectReason {
         RejectReason::BadLocale,
         RejectReason::ControlCharacter,
         RejectReason::BadVersion,
+        RejectReason::BadFrame,
+        RejectReason::UnknownSchema,
+        RejectReason::SchemaMismatch,
     ];
+
+    /// The reasons of [`crate::Contract::decode`]: the order in which a whole record is judged, then the order of the
+    /// fields' own reasons.
+    pub const OF_CONTRACT: [RejectReason; 17] = match RejectReason::ALL.first_chunk() {
+        Some(reasons) => *reasons,
+        None => unreachable!(),
+    };
 
     /// The stable name, such as `BAD_IP`.
     pub const fn as_str(self) -> &'static str {
@@ -89,6 +105,9 @@ impl RejectReason {
             RejectReason::BadLocale => "BAD_LOCALE",
             RejectReason::ControlCharacter => "CONTROL_CHARACTER",
             RejectReason::BadVersion => "BAD_VERSION",
+            RejectReason::BadFrame => "BAD_FRAME",
+            RejectReason::UnknownSchema => "UNKNOWN_SCHEMA",
+            RejectReason::SchemaMismatch => "SCHEMA_MISMATCH",
         }
     }
 }

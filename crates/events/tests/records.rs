@@ -168,7 +168,7 @@ fn every_reason_is_reached() {
             expected
         })
         .collect();
-    assert_eq!(reached, RejectReason::ALL);
+    assert_eq!(reached, RejectReason::OF_CONTRACT);
 }
 
 #[test]

@@ -168,6 +168,9 @@ pub(crate) fn write_bad(reason: RejectReason, login: &Login, rng: &mut Rng, out:
             members.set("app_version", &quoted(rng.pick(&BAD)));
             members.write(out);
         }
+        RejectReason::BadFrame | RejectReason::UnknownSchema | RejectReason::SchemaMismatch => {
+            unreachable!("{reason} is of framed records, and the reasons here are those of the contract")
+        }
     }
     false
 }

@@ -319,7 +319,7 @@ impl Generator {
             let too_large = self.config.too_large;
             let included = |reason: &RejectReason| too_large || *reason != RejectReason::TooLarge;
             self.reasons
-                .extend(RejectReason::ALL.into_iter().filter(included));
+                .extend(RejectReason::OF_CONTRACT.into_iter().filter(included));
             self.rng.shuffle(&mut self.reasons);
         }
         self.reasons.pop().expect("it was just filled")

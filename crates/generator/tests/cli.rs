@@ -64,7 +64,7 @@ fn the_sample_has_bad_records_of_every_reason() {
         }
     }
     assert_eq!(records, 500);
-    let missing: Vec<_> = RejectReason::ALL
+    let missing: Vec<_> = RejectReason::OF_CONTRACT
         .into_iter()
         .filter(|reason| !reasons.contains_key(reason))
         .collect();

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
 use super::error::ConfigError;
 use super::properties::Properties;
+use super::rate::Rate;
 use super::unknown_keys;
 use super::values::{ByteSize, HttpAddress, Span, UtcTime};
 
@@ -46,6 +47,10 @@ pub struct ConfigFile {
     pub earliest: Option<UtcTime>,
     /// How far an event time may be ahead of its record's Kafka timestamp, a duration; default `24h`.
     pub max_ahead: Option<Span>,
+    /// Address of the schema registry of the input topic; default: none, records are plain JSON.
+    pub schema_registry: Option<String>,
+    /// File with the credentials for it, `user:password` or `Bearer token`; default: none.
+    pub schema_registry_credentials_file: Option<PathBuf>,
     /// librdkafka properties of the input's cluster.
     pub kafka: Properties,
     /// librdkafka properties of the output's cluster.
@@ -76,8 +81,8 @@ pub struct RealtimeSection {
     pub workers: Option<u16>,
     /// Drop filters, such as `locale = "RU"`; default: none.
     pub filters: Option<Vec<String>>,
-    /// Most records per second; default: unlimited.
-    pub max_rate: Option<u64>,
+    /// Most records of an instance, such as `50000/s`; a number is per second; default: unlimited.
+    pub max_rate: Option<Rate>,
     /// Records after which insights are written, 0: never; default 100, at most once a second.
     pub insights_every: Option<u64>,
     /// Longest time after which insights are written if there were any records, a duration; default `10s`.
@@ -110,9 +115,14 @@ pub struct IngestSection {
     pub max_batch_bytes: Option<ByteSize>,
     /// Bytes of all buffers together; over it the largest is flushed; default: as measured best.
     pub memory_budget: Option<ByteSize>,
-    /// How old the oldest uncommitted record may be before the service is not ready, a duration; default: chosen by
-    /// the service.
+    /// How long after the broker got it a record is queryable, 99 of 100, a duration; instead of `max-batch-age`; default:
+    /// none.
     pub freshness: Option<Span>,
+    /// How long a commit may wait that would add files to more than `late-partitions` table partitions, a duration; default
+    /// `60s`.
+    pub late_hold: Option<Span>,
+    /// How many table partitions are too many for `late-hold`; default 32.
+    pub late_partitions: Option<usize>,
     /// `login_date` or `login_date,login_hour`; default `login_date`.
     pub partition_by: Option<TablePartitioning>,
 }
@@ -231,6 +241,7 @@ mod tests {
             guarantee = "at-least-once"
             http = "none"
             filters = ['locale = "RU"']
+            max-rate = "3000000/min"
             [ingest]
             memory-budget = "64MiB"
             max-batch-bytes = 1000
@@ -255,6 +266,7 @@ mod tests {
         );
         assert_eq!(file.realtime.guarantee, Some(Guarantee::AtLeastOnce));
         assert_eq!(file.realtime.http, Some(HttpAddress::Off));
+        assert_eq!(file.realtime.max_rate, "3000000/min".parse().ok());
         assert_eq!(file.ingest.memory_budget, Some(ByteSize::from_mib(64)));
         assert_eq!(file.ingest.max_batch_bytes, Some(ByteSize::from_bytes(1000)));
         assert_eq!(file.ingest.partition_by, Some(TablePartitioning::DateAndHour));
@@ -311,6 +323,8 @@ mod tests {
         );
         let (message, _) = message_and_hint("[ingest]\nmemory-budget = true\n");
         assert!(message.starts_with("ll.toml:2: expected a size"), "{message}");
+        let (message, _) = message_and_hint("[realtime]\nmax-rate = 0\n");
+        assert!(message.starts_with("ll.toml:2: `0` is not a rate"), "{message}");
         let (message, _) = message_and_hint("lake = \"x\nbrokers = 1");
         assert!(message.starts_with("ll.toml:1: "), "{message}");
         let (message, _) = message_and_hint("realtime = 3");

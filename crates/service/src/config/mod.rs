@@ -29,6 +29,7 @@
 //! ```
 
 mod choices;
+mod rate;
 mod values;
 
 mod properties;
@@ -39,6 +40,7 @@ mod unknown_keys;
 mod common;
 mod contract;
 mod kafka;
+mod schema_registry;
 
 mod error;
 
@@ -51,6 +53,10 @@ pub use kafka::{
     CreateTopics, CreateTopicsArgs, GroupArgs, KafkaArgs, OutputKafkaArgs, ResolvedKafka, TopicArgs, Topics,
 };
 pub use properties::{Properties, PropertyArg, properties_from_environment};
+pub use rate::Rate;
+pub use schema_registry::{
+    RegistryCredentials, ResolvedSchemaRegistry, SCHEMA_REGISTRY_CREDENTIALS_VARIABLE, SchemaRegistryArgs,
+};
 pub use values::{ByteSize, HttpAddress, Secret, Span, UtcTime, ValueError};
 
 /// The layering of one setting: what a flag or its variable says, else what the file says, else the default.

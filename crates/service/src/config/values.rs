@@ -23,6 +23,11 @@ pub enum ValueError {
     /// Not a date or a point in time.
     #[error("`{0}` is not a date: give one such as 2015-01-01 or 2015-01-01T00:00:00Z")]
     Time(String),
+    /// Not a rate.
+    #[error(
+        "`{0}` is not a rate: give a number of records per second, or one such as 50000/s or 3000000/min"
+    )]
+    Rate(String),
     /// Not an address to listen on.
     #[error(
         "`{0}` is not an address: give one such as 127.0.0.1:8080, [::1]:8080 or localhost:8080, or `none`"
