@@ -134,7 +134,7 @@ fn split_record(payload: Option<&[u8]>) -> Result<json::Members<'_>, Rejection> 
             "the payload must not be absent or empty",
         )
     })?;
-    let text = std::str::from_utf8(payload).map_err(|error| {
+    let text = simdutf8::compat::from_utf8(payload).map_err(|error| {
         let place = format!("the payload is not UTF-8 after byte {}", error.valid_up_to());
         Rejection::record(RejectReason::NotUtf8, place)
     })?;

@@ -31,6 +31,9 @@ pub(crate) fn app_version(value: Value<'_>) -> Result<Option<Cow<'_, str>>, Reje
 
 /// The text of a version in its one normal form, `None` when it is not a version.
 pub(crate) fn normalise(text: &str) -> Option<Cow<'_, str>> {
+    if is_usual(text.as_bytes()) {
+        return Some(Cow::Borrowed(text));
+    }
     let without_v = text.strip_prefix('v').unwrap_or(text);
     let (numbers, suffix) = split_suffix(without_v);
     if !is_suffix(suffix) {
@@ -59,6 +62,20 @@ pub(crate) fn normalise(text: &str) -> Option<Cow<'_, str>> {
     }
     normal.push_str(suffix);
     Some(Cow::Owned(normal))
+}
+
+/// Whether it is three or more numbers of at most nine digits, in their normal form and without a suffix.
+fn is_usual(text: &[u8]) -> bool {
+    let (mut numbers, mut digits, mut first) = (1, 0, 0);
+    for byte in text {
+        match byte {
+            b'0'..=b'9' if digits == 0 => (digits, first) = (1, *byte),
+            b'0'..=b'9' if first != b'0' && digits < 9 => digits += 1,
+            b'.' if digits > 0 => (numbers, digits) = (numbers + 1, 0),
+            _ => return false,
+        }
+    }
+    digits > 0 && numbers >= LEAST_NUMBERS
 }
 
 /// Orders two normal versions: by their numbers, then a version with `-pre` before the one without; among several
