@@ -28,16 +28,16 @@ use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_consumer};
 /// sleeps for a second at a time. The sizes bound the memory of everything that is fetched but not yet handled.
 const TUNING: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "4096"),
     ("queued.min.messages", "100000"),
-    ("fetch.message.max.bytes", "2097152"),
-    ("fetch.max.bytes", "16777216"),
+    ("fetch.message.max.bytes", "262144"),
+    ("fetch.max.bytes", "4194304"),
     ("fetch.wait.max.ms", "100"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
     ("max.poll.interval.ms", "120000"),
     ("topic.metadata.refresh.interval.ms", "30000"),
-    ("statistics.interval.ms", "0"),
+    ("statistics.interval.ms", "5000"),
 ];
 
 /// Settings of the classic group protocol that librdkafka refuses together with KIP-848.
@@ -88,6 +88,10 @@ struct GroupContext<L> {
 impl<L: PartitionListener> ClientContext for GroupContext<L> {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.base.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.base.stats_raw(json);
     }
 
     fn error(&self, error: ClientError, reason: &str) {

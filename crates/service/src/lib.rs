@@ -11,10 +11,14 @@
 //! 6. [`backoff`] paces what is tried again;
 //! 7. [`exit`] ends the process with one clear line and the right code.
 //!
+//! [`memory`] says how it takes memory from the system, before all of these.
+//!
 //! Nothing here knows Kafka, Arrow or SQL, and nothing reads the environment after the configuration is resolved.
 
 pub mod config;
 pub mod contract;
+
+pub mod memory;
 
 pub mod logging;
 

@@ -4,7 +4,9 @@
 //! - [`TrackingProducer`]: idempotent; tells for each batch of records when all of them are delivered: at least once.
 //! - [`TransactionalProducer`]: records and consumer offsets in one Kafka transaction: exactly once (KIP-98, KIP-447).
 
+mod native;
 mod plain;
+mod push;
 mod tracking;
 mod transactional;
 
@@ -21,29 +23,32 @@ use rdkafka::ClientContext;
 use rdkafka::Message;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, Headers, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::message::Headers;
+use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
 use crate::KafkaError;
 use crate::client::LoggingContext;
+use native::{NativeHeaders, Topics, Wake};
+use push::Push;
 
-/// Tuning that measurements asked for. The buffer bounds the memory of everything that is not delivered yet.
+/// Tuning that measurements asked for. The buffer bounds the memory of everything that is not delivered yet. A batch waits
+/// for more under load only, see `push`. Keys go to the partitions where Java's producers put them.
 const TUNING: &[(&str, &str)] = &[
     ("compression.codec", "lz4"),
-    ("linger.ms", "0"),
+    ("linger.ms", "10"),
+    ("partitioner", "murmur2_random"),
     ("batch.num.messages", "10000"),
     ("batch.size", "524288"),
-    ("queue.buffering.max.kbytes", "24576"),
+    ("queue.buffering.max.kbytes", "8192"),
     ("queue.buffering.max.messages", "200000"),
     ("message.max.bytes", "4194304"),
+    ("statistics.interval.ms", "5000"),
 ];
 
 /// Records between two looks at delivery reports.
 const SENDS_PER_SERVICE: u64 = 256;
 /// How long delivery reports are waited for at a time.
 const DRAIN_POLL: Duration = Duration::from_millis(1);
-/// How long a full local queue is waited for at a time.
-const QUEUE_FULL_WAIT: Duration = Duration::from_millis(1);
 
 /// A record to be produced.
 #[derive(Debug)]
@@ -59,28 +64,28 @@ pub struct Outgoing<'a> {
     /// Partition; `None`: by the key.
     pub partition: Option<i32>,
     /// Headers.
-    pub headers: Option<OwnedHeaders>,
+    pub headers: Option<HeaderList>,
 }
 
-/// Builds headers in order.
+/// Headers of a record, in order.
 #[derive(Debug)]
-pub struct HeaderList(OwnedHeaders);
+pub struct HeaderList(NativeHeaders);
 
 impl HeaderList {
     /// Room for `capacity` headers.
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(OwnedHeaders::new_with_capacity(capacity))
+        Self(NativeHeaders::with_capacity(capacity))
     }
 
     /// Adds one.
     #[must_use]
-    pub fn with(self, key: &str, value: Option<&[u8]>) -> Self {
-        Self(self.0.insert(Header { key, value }))
+    pub fn with(mut self, key: &str, value: Option<&[u8]>) -> Self {
+        self.0.add(key, value);
+        self
     }
 
-    /// The headers for [`Outgoing`].
-    pub fn finish(self) -> OwnedHeaders {
-        self.0
+    fn pointer(&self) -> *mut rdkafka::bindings::rd_kafka_headers_t {
+        self.0.pointer()
     }
 }
 
@@ -124,6 +129,8 @@ struct Deliveries {
     delivered: AtomicU64,
     failed: AtomicU64,
     first_error: Mutex<Option<String>>,
+    /// Why records that are not to blame themselves did not arrive: the first since it was asked for.
+    failure: Mutex<Option<KafkaError>>,
     /// Source positions of records that the broker refused for good, as their headers say it.
     refused: Mutex<Vec<RefusedRecord>>,
     /// Records not yet delivered, by batch number modulo [`RING`].
@@ -137,6 +144,7 @@ impl Deliveries {
             delivered: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             first_error: Mutex::new(None),
+            failure: Mutex::new(None),
             refused: Mutex::new(Vec::new()),
             outstanding: (0..RING).map(|_| AtomicI64::new(0)).collect(),
         }
@@ -146,6 +154,10 @@ impl Deliveries {
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.base.log(level, facility, message);
+    }
+
+    fn stats_raw(&self, json: &[u8]) {
+        self.base.stats_raw(json);
     }
 
     fn error(&self, error: ClientError, reason: &str) {
@@ -177,6 +189,12 @@ impl ProducerContext for Deliveries {
                             .lock()
                             .unwrap_or_else(PoisonError::into_inner)
                             .push(record);
+                    } else {
+                        let context = format!("cannot publish to {}", message.topic());
+                        self.failure
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .get_or_insert_with(|| KafkaError::of(&context, error));
                     }
                     self.first_error
                         .lock()
@@ -192,6 +210,10 @@ impl ProducerContext for Deliveries {
 /// A producer whose delivery reports are served by the thread that sends: a thread of their own would race with `flush`,
 /// which then sleeps for 100 ms at a time, on every commit.
 struct Served {
+    // Before the client, which they belong to: fields are dropped in this order.
+    topics: Topics,
+    wake: Wake,
+    push: Push,
     producer: BaseProducer<Deliveries>,
     sends: AtomicU64,
 }
@@ -200,7 +222,11 @@ impl Served {
     fn start(config: &ClientConfig) -> Result<Self, KafkaError> {
         let producer = BaseProducer::from_config_and_context(config, Deliveries::new())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        let client = producer.client().native_ptr();
         Ok(Self {
+            topics: Topics::default(),
+            wake: Wake::this_thread(client),
+            push: Push::start(client)?,
             producer,
             sends: AtomicU64::new(0),
         })
@@ -215,11 +241,24 @@ impl Served {
         self.producer.poll(Duration::ZERO);
     }
 
+    /// Serves the delivery reports that are there; when there are none waits for some, a moment at most.
+    fn wait(&self) {
+        if !self.wake.is_this_thread() {
+            return self.producer.poll(DRAIN_POLL);
+        }
+        let before = self.producer.in_flight_count();
+        self.serve();
+        if self.producer.in_flight_count() == before {
+            std::thread::park_timeout(DRAIN_POLL);
+        }
+    }
+
     /// Waits until nothing is in the queue or under way. rdkafka's own waiting polls for 100 ms at a time and does not
     /// return before, whatever arrives.
     fn drain(&self, deadline: Instant) {
         while self.producer.in_flight_count() > 0 && Instant::now() < deadline {
-            self.producer.poll(DRAIN_POLL);
+            self.push.ask();
+            self.wait();
         }
     }
 }
@@ -227,18 +266,13 @@ impl Served {
 /// Hands a record to librdkafka; waits while its queue is full.
 fn send(
     producer: &Served,
-    outgoing: Outgoing<'_>,
+    mut outgoing: Outgoing<'_>,
     batch: usize,
     give_up: impl Fn() -> bool,
 ) -> Result<(), KafkaError> {
-    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(outgoing.topic, batch);
-    record.key = outgoing.key;
-    record.payload = outgoing.payload;
-    record.timestamp = outgoing.timestamp_ms;
-    record.partition = outgoing.partition;
-    record.headers = outgoing.headers;
+    let client = producer.producer.client().native_ptr();
     loop {
-        match producer.producer.send(record) {
+        match producer.topics.produce(client, &mut outgoing, batch) {
             Ok(()) => {
                 if producer
                     .sends
@@ -249,12 +283,12 @@ fn send(
                 }
                 return Ok(());
             }
-            Err((error, back)) => {
+            Err(error) => {
                 if error.rdkafka_error_code() != Some(Code::QueueFull) || give_up() {
-                    return Err(KafkaError::of_transaction("cannot produce", &error));
+                    let context = format!("cannot publish to {}", outgoing.topic);
+                    return Err(KafkaError::of_transaction(&context, &error));
                 }
-                record = back;
-                producer.producer.poll(QUEUE_FULL_WAIT);
+                producer.wait();
             }
         }
     }
@@ -268,4 +302,14 @@ fn take_refused(producer: &Served) -> Vec<RefusedRecord> {
             .lock()
             .unwrap_or_else(PoisonError::into_inner),
     )
+}
+
+/// Why records did not arrive that were not refused themselves, since the last call.
+fn take_failure(producer: &Served) -> Option<KafkaError> {
+    producer
+        .counts()
+        .failure
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take()
 }

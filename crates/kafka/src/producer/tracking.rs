@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use rdkafka::producer::Producer;
 
-use super::{Outgoing, RING, RefusedRecord, Served, TUNING, send, take_refused};
+use super::{Outgoing, RING, RefusedRecord, Served, TUNING, send, take_failure, take_refused};
 use crate::client::ClientState;
 use crate::settings::for_producer;
 use crate::{KafkaError, KafkaSettings};
@@ -64,6 +64,11 @@ impl TrackingProducer {
         self.producer.serve();
     }
 
+    /// There is nothing more to hand over for now: what is held back for larger batches is sent.
+    pub fn push(&self) {
+        self.producer.push.ask();
+    }
+
     /// Whether every record of the batch that was handed over is delivered.
     pub fn is_delivered(&self, batch: usize) -> bool {
         self.producer.counts().outstanding[batch % RING].load(Ordering::Acquire) == 0
@@ -72,6 +77,15 @@ impl TrackingProducer {
     /// The records that the broker refused for good since the last call: their batches never count as delivered.
     pub fn take_refused(&self) -> Vec<RefusedRecord> {
         take_refused(&self.producer)
+    }
+
+    /// Why records did not arrive since the last call that were not refused themselves: their batches never count as
+    /// delivered either, so what was not committed has to be read again.
+    pub fn take_failure(&self) -> Option<KafkaError> {
+        take_failure(&self.producer).map(|error| match error {
+            denied @ KafkaError::NotAllowed(_) => denied,
+            other => KafkaError::Retriable(other.to_string()),
+        })
     }
 
     /// Waits until everything is delivered.

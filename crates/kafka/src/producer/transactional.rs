@@ -9,7 +9,7 @@ use rdkafka::error::KafkaError as ClientError;
 use rdkafka::producer::{Producer, PurgeConfig};
 use rdkafka::topic_partition_list::TopicPartitionList;
 
-use super::{Outgoing, RefusedRecord, Served, TUNING, send, take_refused};
+use super::{Outgoing, RefusedRecord, Served, TUNING, send, take_failure, take_refused};
 use crate::client::ClientState;
 use crate::settings::for_producer;
 use crate::{KafkaError, KafkaSettings};
@@ -64,6 +64,8 @@ impl TransactionalProducer {
     /// # Errors
     /// Sorted by what to do next.
     pub fn begin(&self) -> Result<(), KafkaError> {
+        // Of another transaction.
+        take_failure(&self.producer);
         self.producer
             .producer
             .begin_transaction()
@@ -75,7 +77,7 @@ impl TransactionalProducer {
     /// # Errors
     /// Sorted by what to do next.
     pub fn send(&self, outgoing: Outgoing<'_>, give_up: impl Fn() -> bool) -> Result<(), KafkaError> {
-        send(&self.producer, outgoing, 0, give_up)
+        send(&self.producer, outgoing, 0, give_up).map_err(|error| self.because(error))
     }
 
     /// Puts the consumer's next offsets into the transaction. `group` was taken before the first record was polled.
@@ -95,11 +97,14 @@ impl TransactionalProducer {
                 .map_err(|error| KafkaError::Failed(error.to_string()))?;
         }
         let deadline = Instant::now() + timeout;
+        // Records and offsets travel at the same time.
+        self.producer.push.ask();
         self.repeat(deadline, "cannot add the offsets to the transaction", |left| {
             self.producer
                 .producer
                 .send_offsets_to_transaction(&list, group, left)
         })
+        .map_err(|error| self.because(error))
     }
 
     /// Delivers everything and commits. [`KafkaError::Retriable`] after `timeout` means that the outcome is unknown.
@@ -112,6 +117,7 @@ impl TransactionalProducer {
         self.repeat(deadline, "cannot commit the transaction", |left| {
             self.producer.producer.commit_transaction(left)
         })
+        .map_err(|error| self.because(error))
     }
 
     /// Aborts: nothing of the transaction is ever seen by a read_committed reader.
@@ -126,6 +132,19 @@ impl TransactionalProducer {
         self.repeat(deadline, "cannot abort the transaction", |left| {
             self.producer.producer.abort_transaction(left)
         })
+    }
+
+    /// A transaction that has failed says little of the reason; the records that did not arrive know it.
+    fn because(&self, error: KafkaError) -> KafkaError {
+        let KafkaError::AbortTransaction(text) = error else {
+            return error;
+        };
+        self.producer.serve();
+        match take_failure(&self.producer) {
+            Some(denied @ KafkaError::NotAllowed(_)) => denied,
+            Some(cause) => KafkaError::AbortTransaction(format!("{text}: {cause}")),
+            None => KafkaError::AbortTransaction(text),
+        }
     }
 
     /// Retriable errors mean the same call again, until the deadline.

@@ -7,12 +7,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use loginlake_kafka::KafkaError;
-use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::producer::{Outgoing, RefusedRecord, TrackingProducer};
+use loginlake_kafka::{KafkaError, KafkaSettings, Statistics};
 use loginlake_service::shutdown::Shutdown;
 
+use super::members::gives_up;
 use super::metrics::Pending;
+use super::offsets::NextOffsets;
 
 /// Records of a batch under load.
 const BATCH_RECORDS: u64 = 1_000;
@@ -32,20 +33,45 @@ struct State {
     filling: Batch,
     /// Closed batches, oldest first.
     under_way: VecDeque<Batch>,
+    /// When a batch was delivered last, or the first one got under way.
+    moved: Option<Instant>,
 }
 
 #[derive(Default)]
 struct Batch {
     number: usize,
-    next_offsets: BTreeMap<i32, i64>,
+    next_offsets: NextOffsets,
     pending: Pending,
-    begun: Option<Instant>,
 }
 
 /// What was delivered since the last look.
 pub(super) struct Delivered {
     pub next_offsets: BTreeMap<i32, i64>,
-    pub batches: Vec<(Pending, Duration)>,
+    pub batches: Vec<Pending>,
+}
+
+/// A place in the batch that is being filled for what becomes of one record.
+pub(super) struct Next<'a> {
+    producer: &'a TrackingProducer,
+    state: MutexGuard<'a, State>,
+}
+
+impl Next<'_> {
+    /// Hands a record over; waits while there is no room.
+    pub fn publish(&mut self, outgoing: Outgoing<'_>, shutdown: &Shutdown) -> Result<(), KafkaError> {
+        self.producer
+            .send(outgoing, self.state.number, gives_up(shutdown))
+    }
+
+    /// Takes note that everything below `next_offset` is handed over.
+    pub fn handled(mut self, partition: i32, next_offset: i64, count: impl FnOnce(&mut Pending)) {
+        let filling = &mut self.state.filling;
+        filling.next_offsets.set(partition, next_offset);
+        count(&mut filling.pending);
+        if filling.pending.records() >= BATCH_RECORDS {
+            self.state.close();
+        }
+    }
 }
 
 impl Deliveries {
@@ -60,26 +86,22 @@ impl Deliveries {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands a record over; waits while there is no room.
-    pub fn publish(&self, outgoing: Outgoing<'_>, shutdown: &Shutdown) -> Result<(), KafkaError> {
-        let number = self.lock().number;
-        self.producer.send(outgoing, number, || shutdown.is_requested())
-    }
-
-    /// Takes note that everything below `next_offset` is handed over.
-    pub fn handled(&self, partition: i32, next_offset: i64, count: impl FnOnce(&mut Pending)) {
-        let mut state = self.lock();
-        state.filling.next_offsets.insert(partition, next_offset);
-        state.filling.begun.get_or_insert_with(Instant::now);
-        count(&mut state.filling.pending);
-        if state.filling.pending.records() >= BATCH_RECORDS {
-            state.close();
+    /// A place for the next record in the batch that is being filled.
+    pub fn next(&self) -> Next<'_> {
+        Next {
+            producer: &self.producer,
+            state: self.lock(),
         }
     }
 
-    /// There is nothing more to read for now: what was handed over is a batch.
+    /// What was handed over is a batch.
     pub fn close(&self) {
         self.lock().close();
+    }
+
+    /// There is nothing more to read for now: what was handed over is sent at once.
+    pub fn push(&self) {
+        self.producer.push();
     }
 
     /// Whether the next record would need a batch number that is still under way.
@@ -103,9 +125,9 @@ impl Deliveries {
             let Some(batch) = state.under_way.pop_front() else {
                 break;
             };
-            delivered.next_offsets.extend(batch.next_offsets);
-            let age = batch.begun.map(|begun| begun.elapsed()).unwrap_or_default();
-            delivered.batches.push((batch.pending, age));
+            delivered.next_offsets.extend(batch.next_offsets.to_map());
+            delivered.batches.push(batch.pending);
+            state.moved = Some(Instant::now());
         }
         (!delivered.batches.is_empty()).then_some(delivered)
     }
@@ -117,7 +139,26 @@ impl Deliveries {
             .under_way
             .iter()
             .take_while(|batch| self.producer.is_delivered(batch.number));
-        delivered.flat_map(|batch| batch.next_offsets.clone()).collect()
+        delivered.flat_map(|batch| batch.next_offsets.to_map()).collect()
+    }
+
+    /// For how long there have been records under way without one of their batches being delivered, and what the producer
+    /// complained about last.
+    pub fn still(&self) -> (Duration, Option<String>) {
+        let state = self.lock();
+        let moved = state.moved.filter(|_| !state.under_way.is_empty());
+        let complaint = self.producer.client_state().last();
+        (moved.map(|moved| moved.elapsed()).unwrap_or_default(), complaint)
+    }
+
+    /// Why records did not arrive since the last call: what is under way has to be read again.
+    pub fn take_failure(&self) -> Option<KafkaError> {
+        self.producer.take_failure()
+    }
+
+    /// What the producer holds in memory; `None` as long as it has not said so.
+    pub fn statistics(&self) -> Option<Statistics> {
+        self.producer.client_state().statistics()
     }
 
     /// Whether everything that was handed over is delivered and taken note of.
@@ -150,17 +191,15 @@ impl Deliveries {
         state.filling.number = state.number;
         drop(state);
         self.producer.reset_batches();
+        // What failed of it meanwhile is read again as well.
+        self.producer.take_failure();
         Ok(())
     }
 
     /// Drops what is known of partitions that left.
     pub fn forget_partitions(&self, partitions: &[i32]) {
         let mut state = self.lock();
-        let gone = |batch: &mut Batch| {
-            batch
-                .next_offsets
-                .retain(|partition, _| !partitions.contains(partition))
-        };
+        let gone = |batch: &mut Batch| batch.next_offsets.remove(partitions);
         gone(&mut state.filling);
         state.under_way.iter_mut().for_each(gone);
     }
@@ -176,7 +215,11 @@ impl State {
             number: self.number,
             ..Batch::default()
         };
-        let closed = std::mem::replace(&mut self.filling, next);
+        let mut closed = std::mem::replace(&mut self.filling, next);
+        closed.pending.close();
+        if self.under_way.is_empty() {
+            self.moved = Some(Instant::now());
+        }
         self.under_way.push_back(closed);
     }
 }
