@@ -11,11 +11,13 @@ use loginlake_generator::{Generator, GeneratorConfig, Timeline};
 use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::embedded::EmbeddedBroker;
 use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
-use loginlake_lake::ingest::RollPolicy;
 use loginlake_lake::ingest::commit::EMBEDDED;
+use loginlake_lake::ingest::{LateHold, RollPolicy};
 use loginlake_lake::table::schema::PartitionBy;
 use loginlake_lake::{Lake, StoreOptions, TableName};
-use loginlake_olap::ingest::{self, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions};
+use loginlake_olap::ingest::{
+    self, AcceptedGaps, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions, TimeRange,
+};
 use loginlake_olap::setup::{kafka_error, lake_error};
 use loginlake_query::print::{Format, Printer};
 use loginlake_query::{QueryEngine, QueryOptions};
@@ -196,7 +198,9 @@ fn start_paths(
         group_id: "loginlake-realtime".to_owned(),
         guarantee: Guarantee::ExactlyOnce,
         contract: contract.clone(),
+        schema_registry: None,
         filters,
+        max_rate: None,
         workers: 1,
         transactional_id: "loginlake-demo".to_owned(),
         transaction_max_age: DEFAULT_TRANSACTION_MAX_AGE,
@@ -214,11 +218,16 @@ fn start_paths(
         lake: lake.clone(),
         partition_by: PartitionBy::Date,
         contract,
+        schema_registry: None,
         roll: RollPolicy {
             max_age: MAX_BATCH_AGE,
             max_rows: DEFAULT_MAX_BATCH_ROWS,
             max_bytes: DEFAULT_MEMORY_BUDGET / 3,
+            late: LateHold::default(),
         },
+        freshness: None,
+        range: TimeRange::default(),
+        gaps: AcceptedGaps::default(),
         memory_budget: DEFAULT_MEMORY_BUDGET,
         exit_at_end: false,
     };

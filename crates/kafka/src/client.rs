@@ -6,9 +6,9 @@ use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
-use crate::KafkaError;
+use crate::{KafkaError, Statistics};
 
-/// Shared memory of a client's last complaint. Cheap to clone.
+/// Shared memory of a client's last complaint and of its last statistics. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct ClientState(Arc<Mutex<Complaint>>);
 
@@ -17,6 +17,9 @@ struct Complaint {
     /// The last error text, and whether it was about who we are rather than about the network.
     last: Option<(String, bool)>,
     fatal: Option<String>,
+    statistics: Option<Statistics>,
+    /// The longest throttling that nobody has looked at yet, milliseconds.
+    unseen_throttled_ms: u64,
 }
 
 impl ClientState {
@@ -29,9 +32,30 @@ impl ClientState {
         self.lock().fatal.clone()
     }
 
+    /// The last complaint.
+    pub fn last(&self) -> Option<String> {
+        self.lock().last.as_ref().map(|(text, _)| text.clone())
+    }
+
     /// The last complaint since the last call.
     pub fn take_last(&self) -> Option<String> {
         self.lock().last.take().map(|(text, _)| text)
+    }
+
+    /// What the client holds in memory; `None` as long as it has not said so. `throttled_ms` is the longest since the last
+    /// call, if that is longer ago than the last statistics.
+    pub fn statistics(&self) -> Option<Statistics> {
+        let mut complaint = self.lock();
+        let unseen_ms = std::mem::take(&mut complaint.unseen_throttled_ms);
+        let mut statistics = complaint.statistics.clone()?;
+        statistics.throttled_ms = statistics.throttled_ms.max(unseen_ms);
+        Some(statistics)
+    }
+
+    fn note(&self, statistics: Statistics) {
+        let mut complaint = self.lock();
+        complaint.unseen_throttled_ms = complaint.unseen_throttled_ms.max(statistics.throttled_ms);
+        complaint.statistics = Some(statistics);
     }
 
     /// Turns a failed first contact into the reason that librdkafka gave on the side.
@@ -72,6 +96,12 @@ impl ClientContext for LoggingContext {
         }
     }
 
+    fn stats_raw(&self, json: &[u8]) {
+        if let Some(statistics) = Statistics::parse(json) {
+            self.state.note(statistics);
+        }
+    }
+
     fn error(&self, error: ClientError, reason: &str) {
         let code = error.rdkafka_error_code();
         let about_us = matches!(
@@ -108,4 +138,23 @@ fn shorten(reason: &str) -> String {
         _ => reason,
     };
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_throttling_that_was_over_before_anybody_looked_is_seen_once() {
+        let state = ClientState::default();
+        assert_eq!(state.statistics(), None);
+        for throttled_ms in [0, 700, 0] {
+            state.note(Statistics {
+                throttled_ms,
+                ..Statistics::default()
+            });
+        }
+        let seen = || state.statistics().map(|statistics| statistics.throttled_ms);
+        assert_eq!((seen(), seen()), (Some(700), Some(0)));
+    }
 }

@@ -43,6 +43,9 @@ pub enum KafkaError {
     /// The same call may succeed later.
     #[error("{0}")]
     Retriable(String),
+    /// The broker's ACLs do not allow it, at least not now.
+    #[error("{0}; check the ACLs of this user")]
+    NotAllowed(String),
     /// The record cannot be published as it is, now or later.
     #[error("record refused: {0}")]
     RecordRefused(String),
@@ -57,6 +60,7 @@ impl KafkaError {
         let text = format!("{context}: {error}");
         match error.rdkafka_error_code() {
             Some(code) if is_retriable(code) => KafkaError::Retriable(text),
+            Some(code) if is_denial(code) => KafkaError::NotAllowed(text),
             Some(
                 Code::Fenced
                 | Code::Fatal
@@ -86,7 +90,10 @@ impl KafkaError {
             };
         };
         let text = format!("{context}: {} ({})", inner.string(), inner.name());
-        if inner.is_fatal() {
+        // First: librdkafka calls some denials fatal and some abortable. A new producer is right for both.
+        if is_denial(inner.code()) {
+            KafkaError::NotAllowed(text)
+        } else if inner.is_fatal() {
             KafkaError::Fenced(text)
         } else if inner.txn_requires_abort() {
             KafkaError::AbortTransaction(text)
@@ -105,6 +112,17 @@ impl KafkaError {
     pub fn is_retriable(&self) -> bool {
         matches!(self, KafkaError::Retriable(_) | KafkaError::Unreachable { .. })
     }
+}
+
+/// Codes by which a broker denies something to this client. An operator can allow it again.
+pub(crate) fn is_denial(code: Code) -> bool {
+    matches!(
+        code,
+        Code::TopicAuthorizationFailed
+            | Code::GroupAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::TransactionalIdAuthorizationFailed
+    )
 }
 
 /// Codes that pass by themselves.
@@ -139,4 +157,39 @@ fn is_retriable(code: Code) -> bool {
             // A partition that was just assigned, or is just leaving.
             | Code::State
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_can_allow_again_is_told_from_what_passes_and_from_what_stays() {
+        let sorted = |code| KafkaError::of("cannot publish", &ClientError::MessageProduction(code));
+        assert!(matches!(
+            sorted(Code::TopicAuthorizationFailed),
+            KafkaError::NotAllowed(_)
+        ));
+        assert!(matches!(
+            sorted(Code::TransactionalIdAuthorizationFailed),
+            KafkaError::NotAllowed(_)
+        ));
+        for code in [
+            Code::NotEnoughReplicas,
+            Code::NotEnoughReplicasAfterAppend,
+            Code::AllBrokersDown,
+        ] {
+            assert!(sorted(code).is_retriable(), "{code:?}");
+        }
+        assert!(matches!(
+            sorted(Code::MessageSizeTooLarge),
+            KafkaError::RecordRefused(_)
+        ));
+        assert!(matches!(sorted(Code::InvalidTopic), KafkaError::Failed(_)));
+        let text = sorted(Code::TopicAuthorizationFailed).to_string();
+        assert!(
+            text.starts_with("cannot publish: ") && text.ends_with("; check the ACLs of this user"),
+            "{text}"
+        );
+    }
 }

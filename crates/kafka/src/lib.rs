@@ -2,6 +2,7 @@
 //!
 //! - [`settings`]: brokers and librdkafka properties, ours last;
 //! - [`client`]: what librdkafka says about itself, as log lines and as the cause of an error;
+//! - `statistics`: what a client holds in memory, and whether a quota slows it down;
 //! - [`topics`]: which topics there are, their partitions and incarnation (topic id), making them on request;
 //! - [`consumer`]: a member of a consumer group, polled by one thread, that tells about every change of its partitions
 //!   before the group is answered;
@@ -16,10 +17,12 @@ mod error;
 pub mod producer;
 pub mod reader;
 pub mod settings;
+mod statistics;
 pub mod topics;
 
 pub use error::KafkaError;
 pub use settings::KafkaSettings;
+pub use statistics::Statistics;
 
 /// The one Rust wrapper of librdkafka that is used, for the types of messages.
 pub use rdkafka;

@@ -6,11 +6,13 @@ use std::ptr;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::Offset;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::config::FromClientConfigAndContext;
-use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::KafkaError;
@@ -62,6 +64,11 @@ impl Topics {
             context,
             brokers: settings.brokers.clone(),
         })
+    }
+
+    /// The id of the cluster, whatever the names of its brokers are; `None` when no broker tells it in ten seconds.
+    pub fn cluster_id(&self) -> Option<String> {
+        self.client().fetch_cluster_id(CONNECT_TIMEOUT)
     }
 
     /// Describes a topic. Waits up to ten seconds for a broker.
@@ -122,6 +129,42 @@ impl Topics {
         (0..info.partitions)
             .map(|partition| Ok((partition, self.watermarks(topic, partition)?)))
             .collect()
+    }
+
+    /// The offset of the first record of each partition that is not older than `timestamp_ms` (epoch milliseconds, by the
+    /// records' timestamps); where there is none, the last stable offset.
+    ///
+    /// # Errors
+    /// No broker answered in time.
+    pub fn offsets_at(&self, topic: &str, timestamp_ms: i64) -> Result<BTreeMap<i32, i64>, KafkaError> {
+        let context = format!("cannot find the offsets of {topic} by time");
+        let bounds = self.bounds(topic)?;
+        let mut list = TopicPartitionList::new();
+        for partition in bounds.keys() {
+            list.add_partition_offset(topic, *partition, Offset::Offset(timestamp_ms))
+                .map_err(|error| KafkaError::of(&context, &error))?;
+        }
+        let timeout_ms = i32::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+        // SAFETY: client and list outlive the call, which writes the offsets into the list.
+        let code =
+            unsafe { native::rd_kafka_offsets_for_times(self.client().native_ptr(), list.ptr(), timeout_ms) };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Err(KafkaError::of(&context, &ClientError::MetadataFetch(code.into())));
+        }
+        let mut found = BTreeMap::new();
+        for element in list.elements() {
+            element
+                .error()
+                .map_err(|error| KafkaError::of(&context, &error))?;
+            let (low, high) = bounds.get(&element.partition()).copied().unwrap_or_default();
+            let offset = match element.offset() {
+                // A record of an open transaction may be the first.
+                Offset::Offset(offset) => offset.clamp(low, high),
+                _ => high,
+            };
+            found.insert(element.partition(), offset);
+        }
+        Ok(found)
     }
 
     /// The largest batch that the topic takes (`max.message.bytes`), in bytes; `None` when the broker does not say it.
@@ -203,10 +246,20 @@ impl Topics {
 
     /// The broker's id of this incarnation of a topic (KIP-516): a topic that is deleted and made again has another one.
     /// `None` when the broker does not say it within ten seconds: it is older than topic ids, or the embedded one.
+    pub fn topic_id(&self, topic: &str) -> Option<String> {
+        match self.incarnation(topic) {
+            Incarnation::Id(id) => Some(id),
+            Incarnation::Gone | Incarnation::Unknown => None,
+        }
+    }
+
+    /// The same, with the reason why there is no id.
     ///
     /// By librdkafka's `DescribeTopics`, which rdkafka does not offer.
-    pub fn topic_id(&self, topic: &str) -> Option<String> {
-        let name = CString::new(topic).ok()?;
+    pub fn incarnation(&self, topic: &str) -> Incarnation {
+        let Ok(name) = CString::new(topic) else {
+            return Incarnation::Gone;
+        };
         let mut names: [*const c_char; 1] = [name.as_ptr()];
         let timeout_ms = i32::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: every object that is made here is destroyed here, in the order that librdkafka asks for; pointers into
@@ -217,47 +270,65 @@ impl Topics {
             let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
             native::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
             let event = native::rd_kafka_queue_poll(queue, timeout_ms);
-            let id = if event.is_null() {
-                None
+            let incarnation = if event.is_null() {
+                Incarnation::Unknown
             } else {
-                topic_id_of_event(event)
+                incarnation_of_event(event)
             };
             if !event.is_null() {
                 native::rd_kafka_event_destroy(event);
             }
             native::rd_kafka_TopicCollection_destroy(topics);
             native::rd_kafka_queue_destroy(queue);
-            id
+            incarnation
         }
     }
 }
 
+/// What a broker says about a topic's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incarnation {
+    /// It has this one.
+    Id(String),
+    /// There is no such topic.
+    Gone,
+    /// No answer, or one without an id.
+    Unknown,
+}
+
 /// # Safety
 /// `event` is a live event of librdkafka.
-unsafe fn topic_id_of_event(event: *mut native::rd_kafka_event_t) -> Option<String> {
+unsafe fn incarnation_of_event(event: *mut native::rd_kafka_event_t) -> Incarnation {
     // SAFETY: the caller's promise; every pointer is checked before it is read.
     unsafe {
         let result = native::rd_kafka_event_DescribeTopics_result(event);
         if result.is_null() {
-            return None;
+            return Incarnation::Unknown;
         }
         let mut count = 0_usize;
         let topics = native::rd_kafka_DescribeTopics_result_topics(result, &mut count);
         if topics.is_null() || count == 0 {
-            return None;
+            return Incarnation::Unknown;
+        }
+        let error = native::rd_kafka_TopicDescription_error(*topics);
+        if !error.is_null() {
+            let code = native::rd_kafka_error_code(error);
+            if code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART {
+                return Incarnation::Gone;
+            }
         }
         let id = native::rd_kafka_TopicDescription_topic_id(*topics);
         if id.is_null()
             || (native::rd_kafka_Uuid_most_significant_bits(id) == 0
                 && native::rd_kafka_Uuid_least_significant_bits(id) == 0)
         {
-            return None;
+            return Incarnation::Unknown;
         }
         let text = native::rd_kafka_Uuid_base64str(id);
         if text.is_null() {
-            None
+            Incarnation::Unknown
         } else {
-            Some(CStr::from_ptr(text).to_string_lossy().into_owned())
+            Incarnation::Id(CStr::from_ptr(text).to_string_lossy().into_owned())
         }
     }
 }

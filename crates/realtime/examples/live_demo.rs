@@ -247,7 +247,7 @@ impl Source {
             } else {
                 self.sent % PARTITIONS
             }),
-            headers: Some(headers.finish()),
+            headers: Some(headers),
         };
         Ok(self.producer.send_record(outgoing)?)
     }

@@ -13,7 +13,7 @@ use loginlake_service::exit::{self, ExitError};
 use loginlake_service::health::Health;
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
-use loginlake_service::{http, logging};
+use loginlake_service::{http, logging, memory};
 
 /// The real-time path of login events: validate, enrich and republish within milliseconds.
 #[derive(Parser)]
@@ -46,6 +46,7 @@ struct RunCommand {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::without_huge_pages();
     exit::finish(main_inner())
 }
 

@@ -8,7 +8,7 @@ use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
 use loginlake_service::config::{
     ConfigFile, ContractArgs, CreateTopics, CreateTopicsArgs, GroupArgs, Guarantee, HttpArgs, HttpBind,
-    KafkaArgs, OutputKafkaArgs, ResolvedKafka, Service, Span, TopicArgs, layered,
+    KafkaArgs, OutputKafkaArgs, Rate, ResolvedKafka, SchemaRegistryArgs, Service, Span, TopicArgs, layered,
 };
 use loginlake_service::contract;
 use loginlake_service::exit::ExitError;
@@ -34,6 +34,8 @@ pub struct RunArgs {
     #[command(flatten)]
     contract: ContractArgs,
     #[command(flatten)]
+    schema_registry: SchemaRegistryArgs,
+    #[command(flatten)]
     http: HttpArgs,
     /// What is guaranteed [default: exactly-once]
     #[arg(
@@ -52,6 +54,9 @@ pub struct RunArgs {
         value_delimiter = ';'
     )]
     filters: Option<Vec<String>>,
+    /// Most records of this instance, such as 50000/s or 3000000/min, for replays beside live consumers [default: unlimited]
+    #[arg(long, env = "LOGINLAKE_MAX_RATE", hide_env_values = true, value_name = "RATE")]
+    max_rate: Option<Rate>,
     /// Members of the consumer group in this process [default: 1]
     #[arg(long, env = "LOGINLAKE_WORKERS", hide_env_values = true, value_name = "N")]
     workers: Option<u16>,
@@ -116,7 +121,9 @@ impl RunArgs {
             group_id,
             guarantee: layered(self.guarantee, section.guarantee, Guarantee::ExactlyOnce),
             contract: contract::contract(&self.contract.resolve(file)?)?,
+            schema_registry: self.schema_registry.resolve(file)?,
             filters,
+            max_rate: self.max_rate.or(section.max_rate),
             workers: layered(self.workers, section.workers, 1).max(1),
             transactional_id,
             transaction_max_age: duration(
@@ -185,4 +192,99 @@ pub fn create_missing_topics(options: &RunOptions, create: CreateTopics) -> Resu
             ])
         })
         .map_err(exit_error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        run: RunArgs,
+    }
+
+    /// What `realtime run` runs with when it is given these flags.
+    fn options(flags: &[&str]) -> RunOptions {
+        let cli = Cli::try_parse_from([&["run", "--http", "none"], flags].concat()).expect("good flags");
+        cli.run
+            .resolve(&ConfigFile::default())
+            .expect("good settings")
+            .options
+    }
+
+    fn event(device_type: &str, locale: &str, app_version: &str) -> String {
+        format!(
+            r#"{{"user_id":"a6397988-1649-4859-ae5f-a1407b638ca6","app_version":"{app_version}","ip":"108.228.145.239",
+            "locale":"{locale}","device_id":"d-1","timestamp":1720576825{device_type}}}"#
+        )
+    }
+
+    #[test]
+    fn the_flags_of_filters_drop_what_they_say() {
+        let options = options(&[
+            "--drop",
+            "locale = \"RU\"",
+            "--drop",
+            "device_type missing;app_version < 2.0.0",
+        ]);
+        for (device_type, locale, app_version, dropped) in [
+            (r#","device_type":"iOS""#, "RI", "2.3.0", false),
+            (r#","device_type":"iOS""#, "RU", "2.3.0", true),
+            ("", "RI", "2.3.0", true),
+            (r#","device_type":"iOS""#, "RI", "1.9.9", true),
+        ] {
+            let payload = event(device_type, locale, app_version);
+            let event = options.contract.decode(Some(payload.as_bytes()), None);
+            let event = event.expect("a good event");
+            assert_eq!(options.filters.matches(&event), dropped, "{payload}");
+        }
+    }
+
+    #[test]
+    fn the_flags_of_privacy_change_the_event() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let key = directory.path().join("key");
+        std::fs::write(&key, "0123456789abcdef0123456789abcdef\n").expect("written");
+        let key = key.to_str().expect("a path in UTF-8");
+        let payload = event("", "RI", "2.3.0");
+        let plain = options(&[]);
+        let plain = plain
+            .contract
+            .decode(Some(payload.as_bytes()), None)
+            .expect("a good event");
+        let masking = options(&[
+            "--mask-ip",
+            "--pseudonymise",
+            "user_id,device_id",
+            "--pseudonym-key-file",
+            key,
+        ]);
+        let masked = masking
+            .contract
+            .decode(Some(payload.as_bytes()), None)
+            .expect("a good event");
+        let mut json = Vec::new();
+        masked.write_json(0, &mut json);
+        let json = String::from_utf8(json).expect("JSON is UTF-8");
+        assert!(json.contains("\"ip\":\"108.228.145.0\""), "{json}");
+        for secret in [plain.user_id(), "d-1\"", "108.228.145.239"] {
+            assert!(!json.contains(secret), "{secret} is in {json}");
+        }
+    }
+
+    #[test]
+    fn a_rate_is_a_flag() {
+        assert_eq!(options(&[]).max_rate, None);
+        assert_eq!(
+            options(&["--max-rate", "3000000/min"]).max_rate,
+            "3000000/min".parse().ok()
+        );
+        let wrong = Cli::try_parse_from(["run", "--max-rate", "50k/s"])
+            .err()
+            .expect("refused");
+        assert!(wrong.to_string().contains("`50k/s` is not a rate"), "{wrong}");
+    }
 }

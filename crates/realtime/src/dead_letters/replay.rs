@@ -152,6 +152,7 @@ pub fn replay(options: &ReplayOptions) -> Result<Tally, ExitError> {
             Err(
                 error @ (KafkaError::Configuration(_)
                 | KafkaError::NoTopic { .. }
+                | KafkaError::NotAllowed(_)
                 | KafkaError::Refused { .. }),
             ) => {
                 return Err(exit_error(error));

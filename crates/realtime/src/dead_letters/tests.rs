@@ -80,7 +80,7 @@ impl Scene {
             payload: Some(payload),
             timestamp_ms: None,
             partition: Some(partition),
-            headers: Some(list.finish()),
+            headers: Some(list),
         };
         producer.send_record(outgoing).expect("taken");
         assert_eq!(producer.flush(LIMIT).expect("flushed").failed, 0);

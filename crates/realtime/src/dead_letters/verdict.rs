@@ -80,7 +80,7 @@ pub(super) fn record<'a>(
             .source
             .partition
             .filter(|partition| (0..input_partitions).contains(partition)),
-        headers: Some(headers.finish()),
+        headers: Some(headers),
     }
 }
 

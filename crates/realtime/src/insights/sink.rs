@@ -285,7 +285,7 @@ impl TopicOutput {
                 payload: Some(json.as_bytes()),
                 timestamp_ms: None,
                 partition: None,
-                headers: Some(headers.finish()),
+                headers: Some(headers),
             })
         };
         if let Err(error) = sent {

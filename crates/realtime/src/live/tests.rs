@@ -55,7 +55,7 @@ impl Fixture {
             payload: Some(payload),
             timestamp_ms: None,
             partition: Some(0),
-            headers: headers.map(HeaderList::finish),
+            headers,
         };
         producer.send_record(outgoing).expect("taken");
         assert_eq!(producer.flush(LIMIT).expect("flushed").failed, 0);

@@ -5,28 +5,43 @@
 //!   - `exactly_once`: records and offsets in one Kafka transaction, small when little comes in, large under load;
 //!   - `at_least_once`: an idempotent producer, and offsets committed once everything before them is delivered;
 //! - `members`: what the group's callbacks do when partitions come and go;
+//! - `offsets`: which offsets follow from the records of a transaction or batch;
 //! - `refusals`: which records the output topic refuses;
-//! - [`metrics`]: what is counted, after the commit.
+//! - `size`: makes transactions smaller while commits are slow;
+//! - `rate`: holds `--max-rate`; `stall`: how long to wait after a failure, and when it is over; `hold`: waits, and serves
+//!   the group meanwhile;
+//! - [`metrics`]: what is counted, after the commit; `pending` and `delays`: what is counted before, for each record;
+//! - `watch`: lag, queues and quotas, once a second; `lag`: how far behind a partition is.
 //!
 //! An instance runs one or more workers, each a member of the consumer group with its own producer.
 
 mod at_least_once;
+mod delays;
 mod exactly_once;
+mod hold;
+mod lag;
 mod members;
 pub mod metrics;
+mod offsets;
+mod pending;
+mod rate;
 mod refusals;
+mod size;
+mod stall;
 pub mod transform;
+mod watch;
 mod worker;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use loginlake_events::Contract;
 use loginlake_events::filter::DropFilters;
 use loginlake_kafka::topics::Topics as TopicClient;
 use loginlake_kafka::{KafkaError, KafkaSettings};
-use loginlake_service::config::{Guarantee, Topics};
+use loginlake_schemas::Schemas;
+use loginlake_service::config::{Guarantee, Rate, ResolvedSchemaRegistry, Topics};
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
 use loginlake_service::metrics::Metrics;
@@ -63,8 +78,12 @@ pub struct RunOptions {
     pub guarantee: Guarantee,
     /// The rules by which records are judged.
     pub contract: Contract,
+    /// Who knows the schemas of framed records; `None`: records are plain JSON.
+    pub schema_registry: Option<ResolvedSchemaRegistry>,
     /// Which good events are not republished.
     pub filters: DropFilters,
+    /// Most records of this instance; `None`: unlimited.
+    pub max_rate: Option<Rate>,
     /// Workers of this instance.
     pub workers: u16,
     /// Stable name of this instance; each worker adds its number to it for its transactions.
@@ -101,6 +120,12 @@ pub struct Totals {
 }
 
 impl Progress {
+    /// Whether anything was committed since the start.
+    pub(crate) fn has_committed(&self) -> bool {
+        let totals = self.lock();
+        totals.processed + totals.dead_letters + totals.filtered > 0
+    }
+
     /// A copy of the counts.
     pub fn totals(&self) -> Totals {
         self.lock().clone()
@@ -138,8 +163,15 @@ pub fn run_with_insights(
     insights: Option<&InsightHandle>,
 ) -> Result<Totals, ExitError> {
     let mut options = options.clone();
+    let schemas = match &options.schema_registry {
+        Some(registry) => Some(Schemas::new(registry, health, metrics)?),
+        None => None,
+    };
     options.bounds_at_start = check(&mut options)?;
     let metrics = RealtimeMetrics::register(metrics);
+    let rate = options
+        .max_rate
+        .map(|rate| rate::RateLimit::new(rate, Instant::now()));
     let workers: Vec<_> = (0..options.workers.max(1))
         .map(|number| {
             let component = health.component(format!("worker-{number}"), Some(worker::STALL_LIMIT));
@@ -152,6 +184,7 @@ pub fn run_with_insights(
                 progress.clone(),
                 insights,
             )
+            .with(rate.clone(), schemas.as_ref().map(Schemas::decoder))
         })
         .collect();
     let results: Vec<Result<(), ExitError>> = std::thread::scope(|scope| {
@@ -190,26 +223,13 @@ pub fn run_with_insights(
 
 /// What can be known to be wrong before the first record. Returns the bounds of the input partitions.
 fn check(options: &mut RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitError> {
-    let two_clusters = options.input.brokers != options.output.brokers;
-    if two_clusters && options.guarantee == Guarantee::ExactlyOnce {
-        return Err(ExitError::usage(format!(
-            "exactly once is not possible from {} to {}: a Kafka transaction does not span clusters",
-            options.input.brokers, options.output.brokers
-        ))
-        .with_hint("start with --guarantee at-least-once; source.* headers let a reader drop duplicates"));
-    }
-    if two_clusters {
-        tracing::warn!(
-            output = options.output.brokers,
-            "two clusters: at least once; after a failure records may repeat, with the same source.* headers"
-        );
-    }
     let input = TopicClient::connect(&options.input).map_err(exit_error)?;
     let bounds = input.bounds(&options.topics.input).map_err(exit_error)?;
     let output = TopicClient::connect(&options.output).map_err(exit_error)?;
     for topic in [&options.topics.output, &options.topics.dead_letter] {
         output.describe(topic).map_err(exit_error)?;
     }
+    check_clusters(options, &input, &output)?;
     // A broker refuses a batch that is larger than its topic allows, with all of its records: make none.
     let limit = [&options.topics.output, &options.topics.dead_letter]
         .into_iter()
@@ -224,6 +244,31 @@ fn check(options: &mut RunOptions) -> Result<BTreeMap<i32, (i64, i64)>, ExitErro
             .or_insert(bytes);
     }
     Ok(bounds)
+}
+
+/// Two addresses can be one cluster: their ids tell. Where a cluster has none, the addresses decide.
+fn check_clusters(options: &RunOptions, input: &TopicClient, output: &TopicClient) -> Result<(), ExitError> {
+    let (from, to) = (&options.input.brokers, &options.output.brokers);
+    if from == to
+        || input
+            .cluster_id()
+            .is_some_and(|id| output.cluster_id() == Some(id))
+    {
+        return Ok(());
+    }
+    if options.guarantee == Guarantee::ExactlyOnce {
+        let what = format!(
+            "exactly once is not possible from {from} to {to}: a Kafka transaction does not span clusters"
+        );
+        let hint = "start with --guarantee at-least-once; source.* headers let a reader drop duplicates";
+        return Err(ExitError::usage(what).with_hint(hint));
+    }
+    tracing::warn!(
+        input = from,
+        output = to,
+        "two clusters: at least once; after a failure records may repeat, with the same source.* headers"
+    );
+    Ok(())
 }
 
 /// An error of Kafka as an exit: 2 for settings that are wrong by themselves, 3 for fenced, 1 for what the outside world

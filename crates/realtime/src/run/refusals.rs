@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use loginlake_kafka::producer::RefusedRecord;
 
+use super::transform::Refused;
+
 /// Records that are remembered.
 const MAX_REMEMBERED: usize = 10_000;
 
@@ -16,8 +18,8 @@ type Position = (i32, i64);
 /// What is known of refused records that are not settled yet.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    /// Refused alone, with the error.
-    refused: HashMap<Position, String>,
+    /// Refused alone, with the error, and whether what was published instead was refused, too.
+    refused: HashMap<Position, (String, bool)>,
     /// Refused together with others.
     suspects: BTreeSet<Position>,
 }
@@ -42,7 +44,8 @@ impl Refusals {
                 "the output topic refused a record; it becomes a dead letter"
             );
             self.suspects.remove(&position);
-            self.refused.insert(position, record.error);
+            let again = self.refused.contains_key(&position);
+            self.refused.insert(position, (record.error, again));
         }
     }
 
@@ -52,12 +55,13 @@ impl Refusals {
     }
 
     /// Why this record was refused, when it was to blame.
-    pub fn reason(&self, position: Position) -> Option<&str> {
+    pub fn reason(&self, position: Position) -> Option<Refused<'_>> {
         if self.refused.is_empty() {
-            None
-        } else {
-            self.refused.get(&position).map(String::as_str)
+            return None;
         }
+        self.refused
+            .get(&position)
+            .map(|(error, again)| Refused { error, again: *again })
     }
 
     /// What is below a committed offset is settled.
@@ -88,10 +92,18 @@ mod tests {
         assert!(refusals.has_suspects());
         assert_eq!(refusals.reason((0, 5)), None);
         refusals.note(vec![record(5)], true);
-        assert_eq!(refusals.reason((0, 5)), Some("too large"));
+        let refused = |again| {
+            Some(Refused {
+                error: "too large",
+                again,
+            })
+        };
+        assert_eq!(refusals.reason((0, 5)), refused(false));
+        refusals.note(vec![record(5)], true);
+        assert_eq!(refusals.reason((0, 5)), refused(true), "its dead letter, too");
         refusals.settle(&BTreeMap::from([(0, 5)]));
         assert!(!refusals.has_suspects(), "4 is committed");
-        assert_eq!(refusals.reason((0, 5)), Some("too large"), "5 is not");
+        assert_eq!(refusals.reason((0, 5)), refused(true), "5 is not");
         refusals.settle(&BTreeMap::from([(0, 6), (1, 9)]));
         assert_eq!(refusals.reason((0, 5)), None);
     }

@@ -74,26 +74,29 @@ impl Transform {
     }
 
     /// Transforms one record and hands the result to `publish`; `published` then sees the event, if it was republished.
-    /// `refused`: the output topic has refused this record, with that error.
+    /// `json` is what the record holds for the contract: its payload, or what a decoder made of it, or why that failed.
+    /// `refused`: what was made of this record was refused before, with that error.
     ///
     /// # Errors
     /// Those of `publish`.
     pub fn apply<E>(
         &mut self,
         message: &BorrowedMessage<'_>,
+        json: Result<Option<&[u8]>, Rejection>,
         processed_at_ms: i64,
-        refused: Option<&str>,
+        refused: Option<Refused<'_>>,
         publish: impl FnOnce(Outgoing<'_>) -> Result<(), E>,
         published: impl FnOnce(&LoginEvent<'_>),
     ) -> Result<Outcome, E> {
-        let payload = message.payload();
-        match self.contract.decode(payload, message.timestamp().to_millis()) {
+        let kafka_ms = message.timestamp().to_millis();
+        match json.and_then(|json| self.contract.decode(json, kafka_ms)) {
             Ok(event) => {
-                if let Some(error) = refused {
+                if let Some(refused) = refused {
                     let letter = DeadLetter {
                         reason: OUTPUT_REFUSED,
                         field: None,
-                        message: error,
+                        message: refused.error,
+                        is_cut: refused.again,
                     };
                     publish(letter.record(message, self.contract.rule_version(), &self.dead_letter_topic))?;
                     return Ok(Outcome::OutputRefused);
@@ -113,13 +116,13 @@ impl Transform {
                     payload: Some(&self.buffer),
                     timestamp_ms: Some(event_time_ms),
                     partition: None,
-                    headers: Some(headers.finish()),
+                    headers: Some(headers),
                 })?;
                 published(&event);
                 Ok(Outcome::Processed { event_time_ms })
             }
             Err(rejection) => {
-                let letter = DeadLetter::of(&rejection);
+                let letter = DeadLetter::of(&rejection, refused.is_some());
                 publish(letter.record(message, self.contract.rule_version(), &self.dead_letter_topic))?;
                 Ok(Outcome::Rejected(rejection.reason))
             }
@@ -127,23 +130,36 @@ impl Transform {
     }
 }
 
+/// What was made of a record was refused by the topic that it went to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused<'a> {
+    /// Why.
+    pub error: &'a str,
+    /// More than once: the dead letter, too.
+    pub again: bool,
+}
+
 /// Why a record is a dead letter.
 struct DeadLetter<'a> {
     reason: &'a str,
     field: Option<&'a str>,
     message: &'a str,
+    /// The whole payload was refused by the dead letters' topic: only the beginning of it is kept.
+    is_cut: bool,
 }
 
 impl<'a> DeadLetter<'a> {
-    fn of(rejection: &'a Rejection) -> Self {
+    fn of(rejection: &'a Rejection, is_cut: bool) -> Self {
         Self {
+            is_cut,
             reason: rejection.reason.as_str(),
             field: rejection.field.map(|field| field.as_str()),
             message: &rejection.message,
         }
     }
 
-    /// The original key and bytes, untouched; of a payload over 1 MiB the beginning, with length and hash.
+    /// The original key and bytes, untouched; the beginning, with length and hash, of a payload over 1 MiB or of one that the
+    /// dead letters' topic does not take.
     fn record<'b>(
         &self,
         message: &'b BorrowedMessage<'_>,
@@ -161,8 +177,7 @@ impl<'a> DeadLetter<'a> {
             headers = headers.with("source.timestamp", Some(ms.to_string().as_bytes()));
         }
         let mut payload = message.payload();
-        let too_large =
-            payload.is_some_and(|bytes| bytes.len() > MAX_PAYLOAD_BYTES) || self.reason == OUTPUT_REFUSED;
+        let too_large = self.is_cut || payload.is_some_and(|bytes| bytes.len() > MAX_PAYLOAD_BYTES);
         if let Some(bytes) = payload.filter(|_| too_large) {
             let digest: String = Sha256::digest(bytes)
                 .iter()
@@ -179,7 +194,7 @@ impl<'a> DeadLetter<'a> {
             payload,
             timestamp_ms: None,
             partition: None,
-            headers: Some(headers.finish()),
+            headers: Some(headers),
         }
     }
 }
