@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::offsets::BatchRanges;
 use super::roll::BatchSize;
+use super::session::Rows;
 use crate::error::LakeError;
 use crate::file::encode::{EncodedRowGroup, encode, without_kafka_partitions};
 use crate::file::properties::Tier;
@@ -64,6 +65,44 @@ impl Drop for Reservation {
 pub(super) type Encoded = (Vec<EncodedRowGroup>, Reservation);
 type Encoding = JoinHandle<Result<Encoded, LakeError>>;
 
+/// The table partitions that the rows of a batch belong to.
+struct TablePartitions {
+    /// Whether the table is partitioned by hour, too.
+    by_hour: bool,
+    seen: BTreeSet<i32>,
+    /// Recently seen ones, by their last bits: a row of a usual batch costs one comparison.
+    recent: [i32; 64],
+}
+
+impl TablePartitions {
+    /// No hour and no date is this one.
+    const NONE: i32 = i32::MIN;
+
+    fn new(by_hour: bool) -> Self {
+        Self {
+            by_hour,
+            seen: BTreeSet::new(),
+            recent: [Self::NONE; 64],
+        }
+    }
+
+    fn count(&mut self, event: &LoginEvent<'_>) {
+        let mut key = event.login_date_days();
+        if self.by_hour {
+            key = key * 24 + i32::from(event.login_hour());
+        }
+        let slot = &mut self.recent[key as usize % 64];
+        if *slot != key {
+            *slot = key;
+            self.seen.insert(key);
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self::new(self.by_hour);
+    }
+}
+
 /// The batch that is being filled.
 pub struct BatchBuffer {
     runtime: Handle,
@@ -73,6 +112,8 @@ pub struct BatchBuffer {
     rejected: RejectedBuilder,
     encoding: Vec<Encoding>,
     rejected_parts: Vec<RecordBatch>,
+    /// Rows that were dropped since may have been the only ones of one.
+    table_partitions: TablePartitions,
     rows: u64,
     rejected_rows: u64,
     closed_bytes: u64,
@@ -98,10 +139,12 @@ pub struct Batch {
 impl BatchBuffer {
     /// An empty buffer. `runtime` runs the encoding; `partition_columns` are those of `logins`.
     pub fn new(runtime: Handle, gauge: MemoryGauge, partition_columns: Vec<String>) -> Self {
+        let by_hour = partition_columns.iter().any(|column| column == "login_hour");
         Self {
             runtime,
             gauge,
             partition_columns,
+            table_partitions: TablePartitions::new(by_hour),
             logins: LoginsBuilder::with_capacity(1024),
             rejected: RejectedBuilder::default(),
             encoding: Vec::new(),
@@ -116,6 +159,7 @@ impl BatchBuffer {
     /// Buffers a good record.
     pub fn append_login(&mut self, event: &LoginEvent<'_>, source: SourcePosition, processed_at_ms: i64) {
         self.logins.append(event, source, processed_at_ms);
+        self.table_partitions.count(event);
         self.count_row();
         // The bytes are looked at now and then only: their sum takes a walk over the columns.
         if self.logins.len() >= CHUNK_ROWS
@@ -142,6 +186,7 @@ impl BatchBuffer {
         BatchSize {
             rows: self.rows,
             bytes: self.closed_bytes + self.open_bytes(),
+            table_partitions: self.table_partitions.seen.len(),
         }
     }
 
@@ -217,6 +262,7 @@ impl BatchBuffer {
         if rows == 0 {
             self.begun = None;
             self.closed_bytes = 0;
+            self.table_partitions.clear();
         }
         Ok(())
     }
@@ -251,7 +297,24 @@ impl BatchBuffer {
         self.rejected_rows = 0;
         self.closed_bytes = 0;
         self.begun = None;
+        self.table_partitions.clear();
         batch
+    }
+}
+
+impl Rows for BatchBuffer {
+    type Batch = Batch;
+
+    fn drop_kafka_partitions(&mut self, leaving: &BTreeSet<i32>) -> Result<(), LakeError> {
+        Self::drop_kafka_partitions(self, leaving)
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+
+    fn close(&mut self, ranges: BatchRanges) -> Batch {
+        Self::close(self, ranges)
     }
 }
 

@@ -3,21 +3,22 @@
 //! `rejected` goes first with offsets of its own, and rows that it already holds are skipped, so at every version of
 //! `logins` the rejected records below its offsets are there (EVENTS, "In the lake"). Whoever loses a race is fenced:
 //! its files are removed and its batch is never used again.
+//!
+//! The steps are written against [`Tables`]; property tests run them on tables in memory.
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::buffer::{Batch, Reservation, encode_error, join, keep_rows};
+use super::buffer::Batch;
+use super::fail_point::{FailPoint, pass};
+use super::gap::{self, GapRequest, TopicBounds};
+use super::in_flight::BatchInFlight;
 use super::offsets::BatchRanges;
 use super::pipeline::Pipeline;
+use super::tables::{RejectedRows, StagedFile, StoreTables, Tables};
 use crate::error::LakeError;
-use crate::file::encode::{EncodedRowGroup, PartitionValues, encode};
-use crate::file::properties::Tier;
-use crate::file::upload::{AssembledFile, put_file};
 use crate::store::Lake;
 use crate::table::TableName;
 use crate::table::commit::{CommitOutcome, CommitRequest, NewFile, TableWriter, TxnStep};
@@ -25,6 +26,8 @@ use crate::table::schema::PartitionBy;
 
 /// Delta's name for what ingestion does.
 const OPERATION: &str = "STREAMING UPDATE";
+/// The name of an accepted gap in the table's history.
+const GAP_OPERATION: &str = "ACCEPT GAP";
 
 /// The incarnation of every topic of the demo's embedded broker, which has no topic ids.
 pub const EMBEDDED: &str = "embedded";
@@ -48,69 +51,79 @@ pub enum BatchOutcome {
     },
 }
 
-/// A batch on its way into the tables. Each step is done once, however often the store fails in between.
-pub struct BatchInFlight {
-    id: Uuid,
-    ranges: BatchRanges,
-    rejected: Option<RecordBatch>,
-    rejected_request: Option<CommitRequest>,
-    rejected_done: bool,
-    /// How often somebody else wrote a part of the rejected rows first; part of the file's name.
-    rejected_fences: usize,
-    /// A commit was not answered: whether the log names the files is not known before it is answered.
-    in_doubt: bool,
-    files: Vec<(String, AssembledFile)>,
-    uploaded: usize,
-    logins_request: Option<CommitRequest>,
-    /// Keeps the batch counted in the memory gauge until it is done.
-    _reservations: Vec<Reservation>,
-}
-
 /// Commits batches of one pipeline, one at a time.
 #[derive(Debug)]
-pub struct Committer {
-    logins: TableWriter,
-    rejected: TableWriter,
+pub struct Committer<T = StoreTables> {
+    tables: T,
     pipeline: Pipeline,
 }
 
-impl Committer {
+impl Committer<StoreTables> {
     /// Opens both tables, and creates those that are missing.
     ///
     /// # Errors
     /// The store cannot be used, or holds something else there; [`LakeError::DataLossRefused`] when the table belongs to
     /// an earlier incarnation of the topic.
     pub async fn open(lake: &Lake, partition_by: PartitionBy, pipeline: Pipeline) -> Result<Self, LakeError> {
-        let logins = TableWriter::open_or_create(lake, TableName::Logins, partition_by).await?;
-        let rejected = TableWriter::open_or_create(lake, TableName::Rejected, partition_by).await?;
-        if let Some(other) = pipeline.predecessor(&logins.head().transactions) {
-            let made_by_demo = if other == EMBEDDED {
-                " (that of a demo's own broker)"
-            } else {
-                ""
-            };
-            return Err(LakeError::DataLossRefused(format!(
-                "topic {} was deleted and made again: the lake {} holds offsets of its incarnation {other}{made_by_demo}; ingest into \
-                 another --lake, or bring the old topic back",
-                pipeline.topic(),
-                lake.uri()
+        let committer = Self::open_any(lake, partition_by, pipeline).await?;
+        if let Some(predecessor) = committer
+            .pipeline
+            .predecessor(committer.tables.transactions(TableName::Logins))
+        {
+            return Err(LakeError::DataLossRefused(gap::predecessor_text(
+                committer.pipeline.topic(),
+                &predecessor,
+                &TopicBounds::new(),
             )));
         }
+        Ok(committer)
+    }
+
+    /// The same for a table that may belong to an earlier incarnation of the topic: ask [`Committer::check_topic`].
+    ///
+    /// # Errors
+    /// The store cannot be used, or holds something else there.
+    pub async fn open_any(
+        lake: &Lake,
+        partition_by: PartitionBy,
+        pipeline: Pipeline,
+    ) -> Result<Self, LakeError> {
+        let logins = TableWriter::open_or_create(lake, TableName::Logins, partition_by).await?;
+        let rejected = TableWriter::open_or_create(lake, TableName::Rejected, partition_by).await?;
         Ok(Self {
-            logins,
-            rejected,
+            tables: StoreTables { logins, rejected },
             pipeline,
         })
     }
 
     /// The partition columns of `logins`.
     pub fn partition_columns(&self) -> &[String] {
-        &self.logins.head().partition_columns
+        &self.tables.logins.head().partition_columns
+    }
+
+    /// Waits for a batch's encoders and puts its files together.
+    ///
+    /// # Errors
+    /// An encoder failed.
+    pub async fn prepare(batch: Batch) -> Result<BatchInFlight, LakeError> {
+        BatchInFlight::prepare(batch).await
+    }
+}
+
+impl<T: Tables> Committer<T> {
+    /// Commits to these tables.
+    pub fn on(tables: T, pipeline: Pipeline) -> Self {
+        Self { tables, pipeline }
+    }
+
+    /// The topic's incarnation.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
     }
 
     /// The newest version of `logins` that was seen.
     pub fn version(&self) -> i64 {
-        self.logins.head().version
+        self.tables.version(TableName::Logins)
     }
 
     /// Loads the end of both logs anew and tells where each Kafka partition stands.
@@ -118,25 +131,90 @@ impl Committer {
     /// # Errors
     /// The store failed.
     pub async fn reload_offsets(&mut self) -> Result<BTreeMap<i32, i64>, LakeError> {
-        self.rejected.reload().await?;
-        self.logins.reload().await?;
+        self.tables.reload(TableName::Rejected).await?;
+        self.tables.reload(TableName::Logins).await?;
         Ok(self.offsets())
     }
 
     /// Where each Kafka partition stands, as last seen.
     pub fn offsets(&self) -> BTreeMap<i32, i64> {
-        self.pipeline.offsets(&self.logins.head().transactions)
+        self.pipeline.offsets(self.tables.transactions(TableName::Logins))
+    }
+
+    /// The time from which on the table has the topic, epoch milliseconds, as last seen; `None`: from its oldest record on.
+    pub fn begins_at_ms(&self) -> Option<i64> {
+        self.pipeline
+            .begins_at_ms(self.tables.transactions(TableName::Logins))
+    }
+
+    /// Whether the topic still holds what the table needs next, as last seen.
+    ///
+    /// # Errors
+    /// [`LakeError::DataLossRefused`] with the command that goes on: records are gone, or the topic was made again.
+    pub fn check_topic(&self, bounds: &TopicBounds) -> Result<(), LakeError> {
+        let transactions = self.tables.transactions(TableName::Logins);
+        gap::check(&self.pipeline, transactions, bounds).map_err(LakeError::DataLossRefused)
+    }
+
+    /// Accepts that records are lost: a commit without rows that moves the offsets over gaps, under the compare-and-set.
+    /// Returns its version. `who` is kept in the history.
+    ///
+    /// # Errors
+    /// [`LakeError::DataLossRefused`] when a gap is not there as stated; the store failed.
+    pub async fn accept_gaps(
+        &mut self,
+        gaps: &[GapRequest],
+        bounds: &TopicBounds,
+        who: &str,
+    ) -> Result<i64, LakeError> {
+        let transactions = self.tables.transactions(TableName::Logins);
+        let steps =
+            gap::plan(&self.pipeline, transactions, gaps, bounds).map_err(LakeError::DataLossRefused)?;
+        let stated: Vec<_> = gaps
+            .iter()
+            .map(|gap| json!([gap.kafka_partition, gap.from, gap.to]))
+            .collect();
+        let request = CommitRequest {
+            batch_id: Uuid::new_v4(),
+            operation: GAP_OPERATION,
+            steps,
+            adds: Vec::new(),
+            removes: Vec::new(),
+            data_change: false,
+            info: json!({
+                "kind": "gap", "gaps": stated, "who": who, "when": chrono::Utc::now().to_rfc3339(),
+                "topic": self.pipeline.topic(), "topicId": self.pipeline.incarnation(),
+            }),
+        };
+        match self.tables.commit(TableName::Logins, &request).await? {
+            CommitOutcome::Committed { version } => Ok(version),
+            CommitOutcome::Fenced {
+                app_id,
+                expected,
+                found,
+            } => Err(LakeError::DataLossRefused(format!(
+                "the gap was not accepted: {app_id} stands at {found:?}, not at {expected:?}; an ingester still runs"
+            ))),
+            CommitOutcome::Conflict { detail } => Err(LakeError::DataLossRefused(format!(
+                "the gap was not accepted: {detail}; try again"
+            ))),
+        }
     }
 
     /// Writes down where partitions begin that the table does not know yet, by a commit without rows, so that the first
     /// batch has something to compare with. Returns where they stand, which another process may have decided first.
+    /// `begins_at_ms` is kept in the table: the time by which these starts were chosen.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn bootstrap(&mut self, starts: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, LakeError> {
+    pub async fn bootstrap_at(
+        &mut self,
+        starts: &BTreeMap<i32, i64>,
+        begins_at_ms: Option<i64>,
+    ) -> Result<BTreeMap<i32, i64>, LakeError> {
         loop {
             let known = self.offsets();
-            let steps: Vec<TxnStep> = starts
+            let mut steps: Vec<TxnStep> = starts
                 .iter()
                 .filter(|(partition, _)| !known.contains_key(partition))
                 .map(|(partition, offset)| TxnStep {
@@ -151,6 +229,13 @@ impl Committer {
                     .filter(|(partition, _)| starts.contains_key(partition))
                     .collect());
             }
+            if let Some(ms) = begins_at_ms {
+                steps.push(TxnStep {
+                    app_id: self.pipeline.begins_at_app_id(),
+                    from: self.begins_at_ms(),
+                    to: ms,
+                });
+            }
             let request = CommitRequest {
                 batch_id: Uuid::new_v4(),
                 operation: OPERATION,
@@ -160,109 +245,85 @@ impl Committer {
                 data_change: false,
                 info: json!({ "kind": "bootstrap" }),
             };
+            pass(FailPoint::BeforeBootstrap)?;
             // Fenced: somebody else wrote theirs first; what they wrote is now in the head.
-            if let CommitOutcome::Conflict { detail } = self.logins.commit(&request).await? {
+            if let CommitOutcome::Conflict { detail } =
+                self.tables.commit(TableName::Logins, &request).await?
+            {
                 return Err(LakeError::Unreachable {
-                    place: self.logins.lake().uri().to_owned(),
+                    place: format!("table {}", TableName::Logins),
                     detail,
                 });
             }
+            pass(FailPoint::AfterBootstrap)?;
         }
     }
 
-    /// Waits for a batch's encoders and puts its files together.
+    /// The same for partitions that begin at their oldest record.
     ///
     /// # Errors
-    /// An encoder failed.
-    pub async fn prepare(batch: Batch) -> Result<BatchInFlight, LakeError> {
-        let mut by_partition: BTreeMap<PartitionValues, Vec<EncodedRowGroup>> = BTreeMap::new();
-        let mut reservations = Vec::new();
-        for task in batch.encoding {
-            let (groups, reservation) = join(task).await?;
-            reservations.push(reservation);
-            for group in groups {
-                by_partition
-                    .entry(group.partition_values.clone())
-                    .or_default()
-                    .push(group);
-            }
-        }
-        let mut files = Vec::new();
-        for groups in by_partition.into_values() {
-            let file = tokio::task::spawn_blocking(move || AssembledFile::assemble(groups, Tier::Hot))
-                .await
-                .map_err(|error| LakeError::Invariant(format!("the assembly of a file panicked: {error}")))?
-                .map_err(encode_error)?;
-            files.push((file.path(batch.id, files.len()), file));
-        }
-        let rejected = match batch.rejected.first() {
-            None => None,
-            Some(first) => Some(
-                concat_batches(&first.schema(), &batch.rejected)
-                    .map_err(|error| LakeError::Invariant(error.to_string()))?,
-            ),
-        };
-        Ok(BatchInFlight {
-            id: batch.id,
-            ranges: batch.ranges,
-            rejected,
-            rejected_request: None,
-            rejected_done: false,
-            rejected_fences: 0,
-            in_doubt: false,
-            files,
-            uploaded: 0,
-            logins_request: None,
-            _reservations: reservations,
-        })
+    /// The store failed.
+    pub async fn bootstrap(&mut self, starts: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, i64>, LakeError> {
+        self.bootstrap_at(starts, None).await
     }
 
     /// Commits a batch. After an error call again with the same batch: what is done is not done twice.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn commit(&mut self, batch: &mut BatchInFlight) -> Result<BatchOutcome, LakeError> {
+    pub async fn commit<R: RejectedRows<T::File>>(
+        &mut self,
+        batch: &mut BatchInFlight<T::File, R>,
+    ) -> Result<BatchOutcome, LakeError> {
+        if let Some(outcome) = &batch.outcome {
+            return Ok(outcome.clone());
+        }
+        pass(FailPoint::AfterEncode)?;
         self.commit_rejected(batch).await?;
-        let place = self.logins.lake().table_place(TableName::Logins);
-        let store = self.logins.store();
         while let Some((path, file)) = batch.files.get(batch.uploaded) {
-            put_file(store.as_ref(), &place, path, &file.bytes).await?;
+            pass(FailPoint::BeforeUpload)?;
+            self.tables.upload(TableName::Logins, path, file).await?;
             batch.uploaded += 1;
+            pass(FailPoint::AfterUpload)?;
         }
         let request = match batch.logins_request.take() {
             Some(request) => request,
             None => self.logins_request(batch),
         };
-        let outcome = self.logins.commit(&request).await;
+        let outcome = match pass(FailPoint::BeforeLoginsCommit) {
+            Ok(()) => self.tables.commit(TableName::Logins, &request).await,
+            Err(error) => Err(error),
+        };
         let (files, bytes) = (
             request.adds.len(),
             request.adds.iter().map(|file| file.size_bytes).sum(),
         );
         batch.logins_request = Some(request);
         batch.in_doubt |= outcome.is_err();
-        match outcome? {
-            CommitOutcome::Committed { version } => Ok(BatchOutcome::Committed {
+        let outcome = match outcome? {
+            CommitOutcome::Committed { version } => BatchOutcome::Committed {
                 version,
                 files,
                 bytes,
-            }),
+            },
             CommitOutcome::Fenced {
                 app_id,
                 expected,
                 found,
-            } => {
-                self.remove_files(batch).await;
-                let detail = format!("{app_id} stands at {found:?}, not at {expected:?}");
-                Ok(BatchOutcome::Fenced { detail })
-            }
-            CommitOutcome::Conflict { detail } => {
-                self.remove_files(batch).await;
-                Ok(BatchOutcome::Fenced { detail })
-            }
+            } => BatchOutcome::Fenced {
+                detail: format!("{app_id} stands at {found:?}, not at {expected:?}"),
+            },
+            CommitOutcome::Conflict { detail } => BatchOutcome::Fenced { detail },
+        };
+        batch.outcome = Some(outcome.clone());
+        match outcome {
+            BatchOutcome::Committed { .. } => pass(FailPoint::AfterLoginsCommit)?,
+            BatchOutcome::Fenced { .. } => self.remove_files(batch).await,
         }
+        Ok(outcome)
     }
 
-    fn logins_request(&self, batch: &BatchInFlight) -> CommitRequest {
+    fn logins_request<R>(&self, batch: &BatchInFlight<T::File, R>) -> CommitRequest {
         let steps = batch
             .ranges
             .iter()
@@ -290,7 +351,10 @@ impl Committer {
     }
 
     /// Rejected rows that the table does not hold yet, in a commit of their own. Repeated until nobody else interferes.
-    async fn commit_rejected(&mut self, batch: &mut BatchInFlight) -> Result<(), LakeError> {
+    async fn commit_rejected<R: RejectedRows<T::File>>(
+        &mut self,
+        batch: &mut BatchInFlight<T::File, R>,
+    ) -> Result<(), LakeError> {
         while !batch.rejected_done {
             if batch.rejected_request.is_none() {
                 batch.rejected_request = self.rejected_request(batch).await?;
@@ -299,7 +363,8 @@ impl Committer {
                 batch.rejected_done = true;
                 return Ok(());
             };
-            let outcome = self.rejected.commit(request).await;
+            pass(FailPoint::BeforeRejectedCommit)?;
+            let outcome = self.tables.commit(TableName::Rejected, request).await;
             batch.in_doubt |= outcome.is_err();
             match outcome? {
                 CommitOutcome::Committed { .. } => batch.rejected_done = true,
@@ -311,34 +376,34 @@ impl Committer {
                         continue;
                     }
                     for file in request.iter().flat_map(|request| &request.adds) {
-                        self.remove_file(&self.rejected, &file.path).await;
+                        self.tables.remove(TableName::Rejected, &file.path).await;
                     }
                 }
+            }
+            if batch.rejected_done {
+                pass(FailPoint::AfterRejectedCommit)?;
             }
         }
         Ok(())
     }
 
-    async fn rejected_request(&mut self, batch: &BatchInFlight) -> Result<Option<CommitRequest>, LakeError> {
+    async fn rejected_request<R: RejectedRows<T::File>>(
+        &mut self,
+        batch: &BatchInFlight<T::File, R>,
+    ) -> Result<Option<CommitRequest>, LakeError> {
         let Some(rows) = &batch.rejected else {
             return Ok(None);
         };
-        let held = self.pipeline.offsets(&self.rejected.head().transactions);
-        let rows = keep_rows(rows, |partition, offset| {
-            held.get(&partition).is_none_or(|held| offset >= *held)
-        })?;
-        if rows.num_rows() == 0 {
+        let held = self
+            .pipeline
+            .offsets(self.tables.transactions(TableName::Rejected));
+        let Some((file, moved)) = rows.file_without(&held)? else {
             return Ok(None);
-        }
-        let groups = encode(&rows, &[], Tier::Hot).map_err(encode_error)?;
-        let moved: Vec<i32> = groups
-            .iter()
-            .flat_map(|group| group.kafka_partitions.iter().copied())
-            .collect();
-        let file = AssembledFile::assemble(groups, Tier::Hot).map_err(encode_error)?;
+        };
         let path = file.path(batch.id, batch.rejected_fences);
-        let place = self.rejected.lake().table_place(TableName::Rejected);
-        put_file(self.rejected.store().as_ref(), &place, &path, &file.bytes).await?;
+        pass(FailPoint::BeforeRejectedUpload)?;
+        self.tables.upload(TableName::Rejected, &path, &file).await?;
+        pass(FailPoint::AfterRejectedUpload)?;
         let steps = moved
             .into_iter()
             .filter_map(|partition| {
@@ -351,32 +416,26 @@ impl Committer {
                 })
             })
             .collect();
+        let file = file.as_new_file(path);
         Ok(Some(CommitRequest {
             batch_id: batch.id,
             operation: OPERATION,
             steps,
             info: json!({ "kind": "ingest", "rows": file.rows, "offsets": offsets_info(&batch.ranges) }),
-            adds: vec![file.as_new_file(path)],
+            adds: vec![file],
             removes: Vec::new(),
             data_change: true,
         }))
     }
 
     /// The files of a batch that will never be committed.
-    async fn remove_files(&self, batch: &BatchInFlight) {
+    async fn remove_files<R>(&mut self, batch: &BatchInFlight<T::File, R>) {
         if batch.in_doubt {
             // Better an orphan until vacuum than a hole in the table.
             return;
         }
         for (path, _) in &batch.files {
-            self.remove_file(&self.logins, path).await;
-        }
-    }
-
-    async fn remove_file(&self, table: &TableWriter, path: &str) {
-        use object_store::ObjectStoreExt;
-        if let Err(error) = table.store().delete(&object_store::path::Path::from(path)).await {
-            tracing::debug!(path, %error, "file of an abandoned batch stays until vacuum");
+            self.tables.remove(TableName::Logins, path).await;
         }
     }
 }

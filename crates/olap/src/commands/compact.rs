@@ -71,7 +71,7 @@ pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> 
             continue;
         };
         found = true;
-        schema::check_compatible(table, &snapshot.schema).map_err(|detail| {
+        schema::check_compatible(&snapshot).map_err(|detail| {
             setup::lake_error(LakeError::Foreign {
                 place: lake.table_place(table),
                 detail,

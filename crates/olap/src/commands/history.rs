@@ -2,6 +2,7 @@
 
 use chrono::DateTime;
 use clap::Args;
+use loginlake_lake::ingest::pipeline::RETIRED;
 use loginlake_olap::setup;
 use loginlake_service::config::{ConfigFile, LakeArgs};
 use loginlake_service::exit::ExitError;
@@ -41,15 +42,20 @@ pub async fn run(args: HistoryArgs, file: &ConfigFile) -> Result<(), ExitError> 
             .and_then(DateTime::from_timestamp_millis)
             .map(|time| time.format("%Y-%m-%dT%H:%M:%SZ").to_string());
         let rows = |rows: Option<u64>| rows.map_or_else(|| "?".to_owned(), |rows| rows.to_string());
-        let offsets: Vec<String> = commit
+        let mut offsets: Vec<String> = commit
             .transactions
             .iter()
             .map(|(app_id, version)| {
                 // The last part is the Kafka partition, or the table partition of maintenance.
                 let name = app_id.rsplit('/').next().unwrap_or(app_id);
-                format!("{name}={version}")
+                if *version == RETIRED {
+                    format!("{name}=given-up")
+                } else {
+                    format!("{name}={version}")
+                }
             })
             .collect();
+        offsets.extend(commit.info.as_ref().and_then(accepted_gaps));
         print_line(&format!(
             "{:>8}  {:<20}  {:<18}  {:>12}  {:>12}  {:>6}  {:>6}  {:<16}  {}",
             commit.version,
@@ -64,4 +70,15 @@ pub async fn run(args: HistoryArgs, file: &ConfigFile) -> Result<(), ExitError> 
         ))?;
     }
     Ok(())
+}
+
+/// What an operator accepted as lost by a commit: `gap 0:5-9 by me@here`.
+fn accepted_gaps(info: &serde_json::Value) -> Option<String> {
+    let gaps: Vec<String> = info["gaps"]
+        .as_array()?
+        .iter()
+        .map(|gap| format!("{}:{}-{}", gap[0], gap[1], gap[2]))
+        .collect();
+    let who = info["who"].as_str().unwrap_or("?");
+    Some(format!("gap {} by {who}", gaps.join(" ")))
 }

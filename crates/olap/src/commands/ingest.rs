@@ -1,16 +1,18 @@
 //! `olap ingest`.
 
+use std::time::Duration;
+
 use clap::Args;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
-use loginlake_lake::ingest::RollPolicy;
+use loginlake_lake::ingest::{GapRequest, LateHold, RollPolicy};
 use loginlake_olap::ingest::{
-    self, DEFAULT_MAX_BATCH_AGE, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions,
-    MIN_MEMORY_BUDGET, Progress,
+    self, AcceptedGaps, DEFAULT_MAX_BATCH_AGE, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions,
+    MIN_MEMORY_BUDGET, Progress, TimeRange,
 };
 use loginlake_olap::setup;
 use loginlake_service::config::{
-    ByteSize, ConfigFile, ContractArgs, CreateTopicsArgs, GroupArgs, HttpArgs, KafkaArgs, LakeArgs, Service,
-    Span, TablePartitioning, TopicArgs, layered,
+    ByteSize, ConfigFile, ContractArgs, CreateTopicsArgs, GroupArgs, HttpArgs, IngestSection, KafkaArgs,
+    LakeArgs, SchemaRegistryArgs, Service, Span, TablePartitioning, TopicArgs, UtcTime, layered,
 };
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
@@ -18,6 +20,9 @@ use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
 use loginlake_service::{contract, http};
 use tokio::runtime::Runtime;
+
+/// The least time that `--freshness` can promise: a commit alone takes some hundred milliseconds.
+const MIN_FRESHNESS: Duration = Duration::from_secs(1);
 
 /// Arguments of `olap ingest`.
 #[derive(Args, Debug)]
@@ -35,6 +40,8 @@ pub struct IngestArgs {
     #[command(flatten)]
     contract: ContractArgs,
     #[command(flatten)]
+    schema_registry: SchemaRegistryArgs,
+    #[command(flatten)]
     http: HttpArgs,
     /// Longest that a record waits for its commit [default: 10s]
     #[arg(
@@ -44,6 +51,32 @@ pub struct IngestArgs {
         value_name = "DURATION"
     )]
     max_batch_age: Option<Span>,
+    /// Choose the age of batches so that 99 of 100 records can be queried so long after the broker got them, with the
+    /// largest files that allow it; instead of --max-batch-age
+    #[arg(
+        long,
+        env = "LOGINLAKE_FRESHNESS",
+        hide_env_values = true,
+        value_name = "DURATION",
+        conflicts_with = "max_batch_age"
+    )]
+    freshness: Option<Span>,
+    /// How long a commit may wait that would add files to many table partitions, a burst of old dates [default: 60s]
+    #[arg(
+        long,
+        env = "LOGINLAKE_LATE_HOLD",
+        hide_env_values = true,
+        value_name = "DURATION"
+    )]
+    late_hold: Option<Span>,
+    /// How many table partitions are too many for --late-hold [default: 32]
+    #[arg(
+        long,
+        env = "LOGINLAKE_LATE_PARTITIONS",
+        hide_env_values = true,
+        value_name = "N"
+    )]
+    late_partitions: Option<usize>,
     /// Most records of a commit [default: 2000000]
     #[arg(
         long,
@@ -79,10 +112,116 @@ pub struct IngestArgs {
     /// Stop, with code 0, once everything that the topic held at the start is committed
     #[arg(long)]
     exit_at_end: bool,
+    /// Begin at the first records that are not older, by their Kafka timestamps; only for a lake that has nothing of the
+    /// topic yet
+    #[arg(long, value_name = "TIME")]
+    from_timestamp: Option<UtcTime>,
+    /// Stop, with code 0, before the first record of each partition that is not older
+    #[arg(long, value_name = "TIME")]
+    until_timestamp: Option<UtcTime>,
+    /// Go on although the records FROM to TO of a partition are lost; written into the table's history. Can be repeated
+    #[arg(long, value_name = "PARTITION:FROM-TO")]
+    accept_gap: Vec<GapRequest>,
+}
+
+impl IngestArgs {
+    fn roll(
+        &self,
+        section: &IngestSection,
+        memory_budget: u64,
+    ) -> Result<(RollPolicy, Option<Duration>), ExitError> {
+        if section.freshness.is_some() && section.max_batch_age.is_some() {
+            return Err(ExitError::usage(
+                "the configuration file has ingest.freshness and ingest.max-batch-age: take one of them out",
+            ));
+        }
+        // What the command line or the environment says counts, and its other one in the file does not.
+        let (max_age, freshness) = match (self.max_batch_age, self.freshness) {
+            (None, None) => (section.max_batch_age, section.freshness),
+            said => said,
+        };
+        let freshness = freshness.map(Span::duration);
+        if let Some(freshness) = freshness
+            && freshness < MIN_FRESHNESS
+        {
+            return Err(ExitError::usage(format!(
+                "--freshness {} is too short: at least {}s",
+                Span::from_millis(u64::try_from(freshness.as_millis()).unwrap_or(u64::MAX)),
+                MIN_FRESHNESS.as_secs()
+            )));
+        }
+        let late = LateHold::default();
+        let max_bytes = self
+            .max_batch_bytes
+            .or(section.max_batch_bytes)
+            .map_or(memory_budget / 3, |size| size.bytes());
+        let roll = RollPolicy {
+            max_age: max_age.map_or(DEFAULT_MAX_BATCH_AGE, Span::duration),
+            max_rows: layered(
+                self.max_batch_rows,
+                section.max_batch_rows,
+                DEFAULT_MAX_BATCH_ROWS,
+            )
+            .max(1),
+            max_bytes: max_bytes.max(1),
+            late: LateHold {
+                table_partitions: layered(
+                    self.late_partitions,
+                    section.late_partitions,
+                    late.table_partitions,
+                ),
+                max_age: self
+                    .late_hold
+                    .or(section.late_hold)
+                    .map_or(late.max_age, Span::duration),
+            },
+        };
+        Ok((roll, freshness))
+    }
+
+    fn range(&self) -> Result<TimeRange, ExitError> {
+        let range = TimeRange {
+            from_ms: self.from_timestamp.map(UtcTime::epoch_ms),
+            until_ms: self.until_timestamp.map(UtcTime::epoch_ms),
+        };
+        if let (Some(from), Some(until)) = (range.from_ms, range.until_ms)
+            && from >= until
+        {
+            return Err(ExitError::usage(
+                "--until-timestamp is not later than --from-timestamp",
+            ));
+        }
+        Ok(range)
+    }
+}
+
+/// Who accepts a gap, for the table's history.
+fn operator() -> String {
+    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = said("USER").or_else(|| said("LOGNAME"));
+    let host = said("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
+    let unknown = || "unknown".to_owned();
+    format!(
+        "{}@{}",
+        user.unwrap_or_else(unknown),
+        host.unwrap_or_else(unknown).trim()
+    )
+}
+
+/// For tests of crashes; release builds have no fail points.
+#[cfg(debug_assertions)]
+fn arm_fail_point() -> Result<(), ExitError> {
+    match std::env::var("LOGINLAKE_FAIL_POINT") {
+        Ok(text) => loginlake_lake::ingest::fail_point::arm(&text)
+            .map_err(|error| ExitError::usage(format!("LOGINLAKE_FAIL_POINT: {error}"))),
+        Err(_) => Ok(()),
+    }
 }
 
 /// Runs it.
 pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(), ExitError> {
+    #[cfg(debug_assertions)]
+    arm_fail_point()?;
     let shutdown = Shutdown::on_signals()
         .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
     let http = args.http.resolve(file, Service::Ingest)?;
@@ -101,10 +240,8 @@ pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(),
             ByteSize::from_bytes(MIN_MEMORY_BUDGET)
         )));
     }
-    let max_bytes = args
-        .max_batch_bytes
-        .or(section.max_batch_bytes)
-        .map_or(memory_budget / 3, |size| size.bytes());
+    let (roll, freshness) = args.roll(section, memory_budget)?;
+    let range = args.range()?;
     let options = IngestOptions {
         kafka: setup::kafka(args.kafka.resolve(file)?),
         topic: topics.input,
@@ -117,21 +254,16 @@ pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(),
             TablePartitioning::Date,
         )),
         contract: contract::contract(&args.contract.resolve(file)?)?,
-        roll: RollPolicy {
-            max_age: args
-                .max_batch_age
-                .or(section.max_batch_age)
-                .map_or(DEFAULT_MAX_BATCH_AGE, |span| span.duration()),
-            max_rows: layered(
-                args.max_batch_rows,
-                section.max_batch_rows,
-                DEFAULT_MAX_BATCH_ROWS,
-            )
-            .max(1),
-            max_bytes: max_bytes.max(1),
+        schema_registry: args.schema_registry.resolve(file)?,
+        roll,
+        freshness,
+        range,
+        gaps: AcceptedGaps {
+            gaps: args.accept_gap,
+            who: operator(),
         },
         memory_budget,
-        exit_at_end: args.exit_at_end,
+        exit_at_end: args.exit_at_end || range.until_ms.is_some(),
     };
     if create.create {
         let spec = TopicSpec {

@@ -1,14 +1,15 @@
 //! Partitions come and go. New ones begin at the offset that the table has committed; what is buffered of those that
 //! leave is dropped before the group is answered.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use loginlake_kafka::KafkaError;
 use loginlake_kafka::consumer::PartitionListener;
-use loginlake_kafka::topics::Topics;
+use loginlake_kafka::topics::{Incarnation, Topics};
 use loginlake_lake::LakeError;
-use loginlake_lake::ingest::{BatchBuffer, Committer, Offsets};
+use loginlake_lake::ingest::{BatchBuffer, Committer, Session, TopicBounds};
 use loginlake_service::backoff::Backoff;
 use loginlake_service::health::ComponentHealth;
 use loginlake_service::shutdown::Shutdown;
@@ -24,10 +25,8 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 
 /// What the polling thread and its rebalance callbacks share. Never locked while polling.
 pub(super) struct Filling {
-    pub offsets: Offsets,
-    pub buffer: BatchBuffer,
-    /// Partitions that were read to their end since they came.
-    pub at_end: BTreeSet<i32>,
+    /// Partitions, offsets and rows.
+    pub session: Session<BatchBuffer>,
     /// Why going on would lose records.
     pub refusal: Option<String>,
     /// Counts by reason of the rejected records in the buffer.
@@ -41,7 +40,14 @@ pub(super) struct Assignment {
     pub committer: Arc<tokio::sync::Mutex<Committer>>,
     pub topics: Topics,
     pub topic: String,
+    /// The topic's id, if it can be asked for again.
+    pub topic_id: Option<String>,
+    /// Where partitions begin that the table does not know; empty: at their oldest record.
+    pub begins: BTreeMap<i32, i64>,
+    /// The time by which `begins` was chosen, epoch milliseconds.
+    pub begins_at_ms: Option<i64>,
     pub runtime: Handle,
+    pub kafka_health: ComponentHealth,
     pub store_health: ComponentHealth,
     pub metrics: IngestMetrics,
     pub shutdown: Shutdown,
@@ -52,46 +58,88 @@ impl Assignment {
         self.filling.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Where partitions begin: at the table. Those that it does not know are written down at their oldest record.
+    /// Where partitions begin: at the table. Those that it does not know are written down first, at their oldest record or
+    /// at the time that was asked for.
     fn starts(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
-        let mut watermarks = BTreeMap::new();
-        for partition in partitions {
-            let (low, high) = self
-                .topics
-                .watermarks(&self.topic, *partition)
-                .map_err(|error| error.to_string())?;
-            watermarks.insert(*partition, (low, high));
+        if self.is_same_topic() == Some(false) {
+            let text = other_topic(&self.topic);
+            self.lock().refusal = Some(text.clone());
+            return Err(text);
         }
-        let oldest: BTreeMap<i32, i64> = watermarks
-            .iter()
-            .map(|(partition, (low, _))| (*partition, *low))
-            .collect();
-        let starts = self.with_retries(|committer| {
-            self.runtime.block_on(async {
-                committer.reload_offsets().await?;
-                committer.bootstrap(&oldest).await
-            })
+        let known = self.with_retries(|committer| self.runtime.block_on(committer.reload_offsets()))?;
+        if partitions.iter().any(|partition| !known.contains_key(partition)) {
+            let bounds = self.bounds(partitions)?;
+            let begins = bounds
+                .iter()
+                .map(|(partition, (low, _))| (*partition, *self.begins.get(partition).unwrap_or(low)))
+                .collect();
+            self.with_retries(|committer| {
+                self.runtime.block_on(async {
+                    committer.reload_offsets().await?;
+                    committer.bootstrap_at(&begins, self.begins_at_ms).await
+                })
+            })?;
+        }
+        // Only now, so that what another process has committed meanwhile is in the bounds.
+        let bounds = self.bounds(partitions)?;
+        let checked = self.with_retries(|committer| match committer.check_topic(&bounds) {
+            Ok(()) => Ok(Ok(committer.offsets())),
+            Err(LakeError::DataLossRefused(text)) => Ok(Err(text)),
+            Err(error) => Err(error),
         })?;
-        for (partition, next_offset) in &starts {
-            let (low, high) = watermarks[partition];
-            if !(low..=high).contains(next_offset) {
-                let lost = if *next_offset < low {
-                    format!(
-                        "records {next_offset} to {} are gone from the topic (retention)",
-                        low - 1
-                    )
-                } else {
-                    format!("the topic ends at {high}: it lost records, or is another topic of the same name")
-                };
-                let text = format!(
-                    "the table's next offset of {}/{partition} is {next_offset}, but {lost}; nothing was read",
-                    self.topic
-                );
+        match checked {
+            Ok(offsets) => Ok(offsets
+                .into_iter()
+                .filter(|(partition, _)| partitions.contains(partition))
+                .collect()),
+            Err(text) => {
                 self.lock().refusal = Some(text.clone());
-                return Err(text);
+                Err(text)
             }
         }
-        Ok(starts)
+    }
+
+    fn bounds(&self, partitions: &[i32]) -> Result<TopicBounds, String> {
+        partitions
+            .iter()
+            .map(|partition| {
+                let bounds = self.with_kafka(|| self.topics.watermarks(&self.topic, *partition))?;
+                Ok((*partition, bounds))
+            })
+            .collect()
+    }
+
+    /// Whether this still is the topic that the table's offsets are of. What was read before the answer is of this topic
+    /// then, because ids never come back. `None`: the broker does not say it now.
+    pub fn is_same_topic(&self) -> Option<bool> {
+        let Some(topic_id) = &self.topic_id else {
+            return Some(true);
+        };
+        match self.topics.incarnation(&self.topic) {
+            Incarnation::Id(found) => Some(found == *topic_id),
+            // What is buffered can only be of the one that was deleted.
+            Incarnation::Gone => Some(true),
+            Incarnation::Unknown => None,
+        }
+    }
+
+    /// A broker may be away while partitions arrive: wait for it, visibly, as long as nobody asks to stop.
+    fn with_kafka<T>(&self, mut call: impl FnMut() -> Result<T, KafkaError>) -> Result<T, String> {
+        let mut backoff = Backoff::default();
+        loop {
+            match call() {
+                Ok(value) => return Ok(value),
+                Err(error) if error.is_retriable() => {
+                    tracing::warn!(%error, "cannot ask where the topic begins and ends; trying again");
+                    self.kafka_health.not_ready(error.to_string());
+                    self.metrics.retries.inc();
+                    if self.shutdown.wait_timeout(backoff.next_delay()) {
+                        return Err(format!("stopped while waiting: {error}"));
+                    }
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
     }
 
     /// The store may be away while partitions arrive: wait for it, visibly, as long as nobody asks to stop.
@@ -131,6 +179,14 @@ impl Assignment {
     }
 }
 
+/// A topic that is deleted and made again under a running consumer has other records at the same offsets.
+pub(super) fn other_topic(topic: &str) -> String {
+    format!(
+        "topic {topic} was deleted and made again while it was ingested; what was read since the last commit is not in the table: \
+         start again, and read what it says then"
+    )
+}
+
 impl PartitionListener for Assignment {
     fn assigned(&self, partitions: &[i32]) -> Result<BTreeMap<i32, i64>, String> {
         let starts = if partitions.is_empty() {
@@ -139,9 +195,10 @@ impl PartitionListener for Assignment {
             self.starts(partitions)?
         };
         let mut filling = self.lock();
-        for (partition, next_offset) in &starts {
-            filling.offsets.assign(*partition, *next_offset);
-            filling.at_end.remove(partition);
+        if let Err(error) = filling.session.assign(&starts) {
+            let text = format!("cannot drop the rows of partitions that never left: {error}");
+            filling.refusal = Some(text.clone());
+            return Err(text);
         }
         Ok(starts)
     }
@@ -162,14 +219,11 @@ impl PartitionListener for Assignment {
                 );
             }
         }
-        let leaving: BTreeSet<i32> = partitions.iter().copied().collect();
-        let mut filling = self.lock();
         for partition in partitions {
-            filling.offsets.revoke(*partition);
-            filling.at_end.remove(partition);
             self.metrics.forget_partition(*partition);
         }
-        if let Err(error) = filling.buffer.drop_kafka_partitions(&leaving) {
+        let mut filling = self.lock();
+        if let Err(error) = filling.session.revoke(partitions) {
             // The rows cannot be told apart any more: let the run end and be read again from the table's offsets.
             filling.refusal = Some(format!("cannot drop the rows of partitions that left: {error}"));
         }

@@ -1,16 +1,19 @@
 //! The polling thread: read, judge, buffer, close batches, and take note of what became of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod end;
+
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use loginlake_events::columns::SourcePosition;
 use loginlake_kafka::consumer::{GroupConsumer, Polled, StartAt};
 use loginlake_kafka::rdkafka::Message;
-use loginlake_kafka::topics::Topics;
 use loginlake_lake::ingest::{
-    BatchBuffer, BatchOutcome, BatchSize, Committer, MemoryGauge, Offsets, Pipeline, RollReason, Verdict,
+    BatchBuffer, BatchOutcome, FailPoint, FreshnessController, MemoryGauge, RollPolicy, RollReason, Session,
+    TopicBounds, Verdict, fail_point,
 };
+use loginlake_schemas::{Decoder, RegistryError, Schemas};
 use loginlake_service::backoff::Backoff;
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::{ComponentHealth, Health};
@@ -21,6 +24,7 @@ use tokio::runtime::Handle;
 use super::assignment::{Assignment, Filling};
 use super::in_flight::{BatchFacts, InFlight};
 use super::metrics::IngestMetrics;
+use super::start::Start;
 use super::{IngestOptions, Progress, Totals};
 use crate::setup::{kafka_error, lake_error};
 
@@ -32,10 +36,6 @@ const RECORDS_PER_CHECK: u64 = 1024;
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often the lag is asked for.
 const LAG_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the table's offsets are asked for, to stop at the end.
-const END_INTERVAL: Duration = Duration::from_millis(200);
-/// What a topic without an id is called.
-const NO_TOPIC_ID: &str = "unknown";
 
 pub(super) struct Ingester {
     options: IngestOptions,
@@ -48,11 +48,15 @@ pub(super) struct Ingester {
     kafka_health: ComponentHealth,
     metrics: IngestMetrics,
     progress: Progress,
+    /// Reads framed records; none: there is no registry.
+    decoder: Option<Decoder>,
+    roll: RollPolicy,
+    freshness: Option<FreshnessController>,
     paused: bool,
     lag_asked: Instant,
     end_asked: Instant,
     /// First and last stable offset of each partition when the run started.
-    bounds_at_start: BTreeMap<i32, (i64, i64)>,
+    bounds_at_start: TopicBounds,
 }
 
 impl Ingester {
@@ -64,45 +68,45 @@ impl Ingester {
         metrics: &Metrics,
         progress: Progress,
     ) -> Result<Self, ExitError> {
+        let decoder = match &options.schema_registry {
+            Some(registry) => Some(Schemas::new(registry, health, metrics)?.decoder()),
+            None => None,
+        };
         let kafka_health = health.component("kafka", Some(STALL_LIMIT));
         let store_health = health.component("store", None);
-        let topics = Topics::connect(&options.kafka).map_err(kafka_error)?;
-        let bounds_at_start = topics.bounds(&options.topic).map_err(kafka_error)?;
-        let incarnation = match &options.incarnation {
-            Some(incarnation) => incarnation.clone(),
-            None => topics
-                .topic_id(&options.topic)
-                .unwrap_or_else(|| NO_TOPIC_ID.to_owned()),
-        };
-        let pipeline = Pipeline::new(&options.topic, incarnation);
-        let committer = runtime
-            .block_on(async {
-                options.lake.check().await?;
-                Committer::open(&options.lake, options.partition_by, pipeline).await
-            })
-            .map_err(lake_error)?;
+        let start = Start::of(&options, &runtime)?;
         store_health.ready();
         let metrics = IngestMetrics::register(metrics);
         let gauge = MemoryGauge::default();
         let buffer = BatchBuffer::new(
             runtime.clone(),
             gauge.clone(),
-            committer.partition_columns().to_vec(),
+            start.committer.partition_columns().to_vec(),
         );
-        progress.lock().version = committer.version();
+        progress.lock().version = start.committer.version();
+        let mut roll = options.roll;
+        let freshness = options.freshness.map(FreshnessController::new);
+        if let Some(freshness) = &freshness {
+            // What was promised holds for every record: nothing is held any longer.
+            roll.late.max_age = Duration::ZERO;
+            roll.max_age = freshness.max_age();
+        }
+        metrics.batch_age_limit_seconds.set(roll.max_age.as_secs_f64());
         let assignment = Arc::new(Assignment {
             filling: Mutex::new(Filling {
-                offsets: Offsets::default(),
-                buffer,
-                at_end: BTreeSet::new(),
+                session: Session::new(buffer, start.limits),
                 refusal: None,
                 rejected: BTreeMap::new(),
                 oldest_kafka_ms: None,
             }),
-            committer: Arc::new(tokio::sync::Mutex::new(committer)),
-            topics,
+            committer: Arc::new(tokio::sync::Mutex::new(start.committer)),
+            topics: start.topics,
             topic: options.topic.clone(),
+            topic_id: start.topic_id,
+            begins: start.begins,
+            begins_at_ms: options.range.from_ms,
             runtime: runtime.clone(),
+            kafka_health: kafka_health.clone(),
             store_health,
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
@@ -132,10 +136,13 @@ impl Ingester {
             kafka_health,
             metrics,
             progress,
+            decoder,
+            roll,
+            freshness,
             paused: false,
             lag_asked: Instant::now(),
             end_asked: Instant::now(),
-            bounds_at_start,
+            bounds_at_start: start.bounds,
         })
     }
 
@@ -185,9 +192,14 @@ impl Ingester {
                         kafka_timestamp_ms: message.timestamp().to_millis(),
                     };
                     let payload = message.payload();
+                    // Before its offset is taken: without an answer the record is read again.
+                    let json = match loginlake_schemas::json_of(self.decoder.as_mut(), payload) {
+                        Ok(json) => json,
+                        Err(error) => return self.wait_for_registry(&error, position),
+                    };
                     let mut filling = self.assignment.lock();
                     if filling
-                        .offsets
+                        .session
                         .accept(position.kafka_partition, position.kafka_offset)
                         == Verdict::Buffer
                     {
@@ -196,20 +208,28 @@ impl Ingester {
                             filling.oldest_kafka_ms =
                                 Some(filling.oldest_kafka_ms.map_or(ms, |old| old.min(ms)));
                         }
-                        match self.options.contract.decode(payload, timestamp_ms) {
-                            Ok(event) => filling.buffer.append_login(&event, position, now_ms),
+                        match json.and_then(|json| self.options.contract.decode(json, timestamp_ms)) {
+                            Ok(event) => filling.session.rows_mut().append_login(&event, position, now_ms),
                             Err(rejection) => {
                                 *filling.rejected.entry(rejection.reason).or_insert(0) += 1;
-                                filling.buffer.append_rejected(&rejection, payload, position);
+                                filling
+                                    .session
+                                    .rows_mut()
+                                    .append_rejected(&rejection, payload, position);
                             }
                         }
                     }
                     read += 1;
                 }
                 Ok(Polled::EndOfPartition(partition)) => {
-                    self.assignment.lock().at_end.insert(partition);
+                    self.assignment.lock().session.end_reached(partition);
                 }
-                Ok(Polled::Nothing) => break,
+                Ok(Polled::Nothing) => {
+                    if let Some(decoder) = &mut self.decoder {
+                        decoder.idle(Instant::now());
+                    }
+                    break;
+                }
                 Err(error) if error.is_retriable() => {
                     tracing::warn!(%error, "kafka is away; waiting");
                     self.kafka_health.not_ready(error.to_string());
@@ -231,24 +251,18 @@ impl Ingester {
     /// How long to wait for a record: not beyond the age of the batch.
     fn patience(&self) -> Duration {
         let filling = self.assignment.lock();
-        let age = filling
-            .buffer
-            .begun()
-            .map(|begun| begun.elapsed())
-            .unwrap_or_default();
-        self.options.roll.time_left(filling.buffer.size(), age).min(TICK)
+        let rows = filling.session.rows();
+        let age = rows.begun().map(|begun| begun.elapsed()).unwrap_or_default();
+        self.roll.time_left(rows.size(), age).min(TICK)
     }
 
     /// Closes the batch when a limit is reached and the one before is done.
     fn close_if_due(&mut self) -> Result<(), ExitError> {
         let reason = {
             let filling = self.assignment.lock();
-            let age = filling
-                .buffer
-                .begun()
-                .map(|begun| begun.elapsed())
-                .unwrap_or_default();
-            self.options.roll.decide(filling.buffer.size(), age)
+            let rows = filling.session.rows();
+            let age = rows.begun().map(|begun| begun.elapsed()).unwrap_or_default();
+            self.roll.decide(rows.size(), age)
         };
         match reason {
             Some(reason) if self.in_flight.is_none() => self.close(reason),
@@ -258,11 +272,9 @@ impl Ingester {
 
     fn close(&mut self, reason: RollReason) -> Result<(), ExitError> {
         let mut filling = self.assignment.lock();
-        let ranges = filling.offsets.seal();
-        if ranges.is_empty() {
+        let Some(batch) = filling.session.close() else {
             return Ok(());
-        }
-        let batch = filling.buffer.close(ranges);
+        };
         let facts = BatchFacts {
             rejected: std::mem::take(&mut filling.rejected),
             reason,
@@ -271,12 +283,9 @@ impl Ingester {
         drop(filling);
         self.in_flight = Some(InFlight::send(
             &self.runtime,
-            Arc::clone(&self.assignment.committer),
+            Arc::clone(&self.assignment),
             batch,
             facts,
-            self.assignment.store_health.clone(),
-            self.metrics.clone(),
-            self.shutdown.clone(),
         ));
         Ok(())
     }
@@ -315,7 +324,15 @@ impl Ingester {
     }
 
     fn note_commit(&mut self, batch: &InFlight, version: i64, files: usize, bytes: u64) {
-        let seconds = batch.closed.elapsed().as_secs_f64();
+        let took = batch.closed.elapsed();
+        let seconds = took.as_secs_f64();
+        if let Some(freshness) = &mut self.freshness {
+            freshness.observe(took);
+            self.roll.max_age = freshness.max_age();
+            self.metrics
+                .batch_age_limit_seconds
+                .set(self.roll.max_age.as_secs_f64());
+        }
         let rejected: u64 = batch.rejected.values().sum();
         self.metrics.logins_rows.inc_by(batch.logins);
         for (reason, rows) in &batch.rejected {
@@ -342,18 +359,25 @@ impl Ingester {
             "committed"
         );
         let mut filling = self.assignment.lock();
-        filling.offsets.committed(&batch.ranges);
+        filling.session.committed(&batch.ranges);
         // For lag tools only; nothing reads it back.
         let group_offsets: BTreeMap<i32, i64> = batch
             .ranges
             .keys()
-            .filter_map(|partition| Some((*partition, filling.offsets.committed_offset(*partition)?)))
+            .filter_map(|partition| {
+                Some((
+                    *partition,
+                    filling.session.offsets().committed_offset(*partition)?,
+                ))
+            })
             .collect();
         drop(filling);
-        if !group_offsets.is_empty()
-            && let Err(error) = self.consumer.commit_async(&group_offsets)
-        {
-            tracing::debug!(%error, "group offsets not written");
+        if !group_offsets.is_empty() && fail_point::pass(FailPoint::BeforeGroupOffsets).is_ok() {
+            if let Err(error) = self.consumer.commit_async(&group_offsets) {
+                tracing::debug!(%error, "group offsets not written");
+            }
+            // Whatever fails from here on concerns nobody.
+            let _ = fail_point::pass(FailPoint::AfterGroupOffsets);
         }
         let mut totals = self.progress.lock();
         totals.logins += batch.logins;
@@ -369,23 +393,39 @@ impl Ingester {
             .with_retries(|committer| self.runtime.block_on(committer.reload_offsets()))
             .map_err(ExitError::failed)?;
         let mut filling = self.assignment.lock();
-        filling.buffer.clear();
         filling.rejected.clear();
         filling.oldest_kafka_ms = None;
-        let mut starts = BTreeMap::new();
-        for partition in filling.offsets.partitions() {
-            if let Some(next_offset) = committed.get(&partition) {
-                filling.offsets.assign(partition, *next_offset);
-                filling.at_end.remove(&partition);
-                starts.insert(partition, Some(*next_offset));
-            }
-        }
+        let starts = filling.session.restart(&committed);
         drop(filling);
+        let starts = starts
+            .into_iter()
+            .map(|(partition, next_offset)| (partition, Some(next_offset)))
+            .collect();
+        self.seek(&starts)
+    }
+
+    /// Waits a moment for the schema registry. The record is read again after it: its offset was not taken, so nothing of
+    /// its partition may be read before it.
+    fn wait_for_registry(
+        &mut self,
+        error: &RegistryError,
+        position: SourcePosition,
+    ) -> Result<(), ExitError> {
+        let start = BTreeMap::from([(position.kafka_partition, Some(position.kafka_offset))]);
+        self.seek(&start)?;
+        if let Some(decoder) = &mut self.decoder {
+            self.shutdown.wait_timeout(decoder.pause_after(error));
+        }
+        Ok(())
+    }
+
+    /// Reads on from these offsets, once librdkafka can.
+    fn seek(&self, starts: &BTreeMap<i32, Option<i64>>) -> Result<(), ExitError> {
         let mut backoff = Backoff::default();
         loop {
-            match self.consumer.seek(&starts) {
+            match self.consumer.seek(starts) {
                 Err(error) if error.is_retriable() && !self.shutdown.is_requested() => {
-                    tracing::warn!(%error, "cannot read on from the table's offsets yet");
+                    tracing::warn!(%error, "cannot seek yet");
                     self.kafka_health.not_ready(error.to_string());
                     self.metrics.retries.inc();
                     self.shutdown.wait_timeout(backoff.next_delay());
@@ -397,7 +437,7 @@ impl Ingester {
 
     /// Over the budget: close the batch early; when one is already under way, stop fetching until it is done.
     fn bound_memory(&mut self) -> Result<(), ExitError> {
-        let open = self.assignment.lock().buffer.open_bytes();
+        let open = self.assignment.lock().session.rows().open_bytes();
         let waiting = self.gauge.bytes() + open;
         self.metrics
             .buffered_bytes
@@ -420,8 +460,9 @@ impl Ingester {
         }
         let filling = self.assignment.lock();
         let mut totals = self.progress.lock();
-        for partition in filling.offsets.partitions() {
-            if let Some(next_offset) = filling.offsets.next_offset(partition) {
+        let offsets = filling.session.offsets();
+        for partition in offsets.partitions() {
+            if let Some(next_offset) = offsets.next_offset(partition) {
                 totals.next_offsets.insert(partition, next_offset);
             }
         }
@@ -433,87 +474,20 @@ impl Ingester {
             return;
         }
         self.lag_asked = Instant::now();
-        let partitions = self.assignment.lock().offsets.partitions();
+        let partitions = self.assignment.lock().session.offsets().partitions();
         for partition in partitions {
             let Some((_, high)) = self.consumer.known_watermarks(partition) else {
                 continue;
             };
-            if let Some(committed) = self.assignment.lock().offsets.committed_offset(partition) {
+            let committed = self
+                .assignment
+                .lock()
+                .session
+                .offsets()
+                .committed_offset(partition);
+            if let Some(committed) = committed {
                 self.metrics.set_lag(partition, (high - committed).max(0));
             }
         }
-    }
-
-    /// Whether the table has everything that the topic held when this run started, on every partition, whoever has it.
-    fn is_at_end(&mut self) -> Result<bool, ExitError> {
-        let mut filling = self.assignment.lock();
-        for partition in filling.offsets.partitions() {
-            let Some((_, end)) = self.bounds_at_start.get(&partition) else {
-                continue;
-            };
-            if filling.at_end.contains(&partition) {
-                // A partition may end in transaction markers, which no record's offset reaches.
-                filling.offsets.skip_to(partition, *end);
-            } else if filling
-                .offsets
-                .next_offset(partition)
-                .is_some_and(|next| next < *end)
-            {
-                return Ok(false);
-            }
-        }
-        let drained = filling.offsets.is_drained();
-        drop(filling);
-        if !drained {
-            if self.in_flight.is_none() {
-                self.close(RollReason::Drain)?;
-            }
-            return Ok(false);
-        }
-        if self.end_asked.elapsed() < END_INTERVAL {
-            return Ok(false);
-        }
-        self.end_asked = Instant::now();
-        let offsets = match self
-            .runtime
-            .block_on(async { self.assignment.committer.lock().await.reload_offsets().await })
-        {
-            Ok(offsets) => offsets,
-            Err(error) if error.is_retriable() => {
-                tracing::warn!(%error, "cannot read the table's offsets; trying again");
-                return Ok(false);
-            }
-            Err(error) => return Err(lake_error(error)),
-        };
-        Ok(self.bounds_at_start.iter().all(|(partition, (low, end))| {
-            end <= low || offsets.get(partition).is_some_and(|next| next >= end)
-        }))
-    }
-
-    /// Commits what was read.
-    fn drain(&mut self) -> Result<(), ExitError> {
-        loop {
-            self.settle(true)?;
-            let size: BatchSize = self.assignment.lock().buffer.size();
-            if size.rows == 0 && !self.assignment.lock().offsets.has_unsealed() {
-                break;
-            }
-            self.close(RollReason::Drain)?;
-        }
-        // Let the coordinator know before leaving, so that lag tools agree.
-        let group_offsets: BTreeMap<i32, i64> = {
-            let filling = self.assignment.lock();
-            let partitions = filling.offsets.partitions();
-            partitions
-                .into_iter()
-                .filter_map(|p| Some((p, filling.offsets.committed_offset(p)?)))
-                .collect()
-        };
-        if !group_offsets.is_empty()
-            && let Err(error) = self.consumer.commit_sync(&group_offsets)
-        {
-            tracing::debug!(%error, "group offsets not written");
-        }
-        Ok(())
     }
 }

@@ -8,12 +8,10 @@ use loginlake_events::RejectReason;
 use loginlake_lake::LakeError;
 use loginlake_lake::ingest::{Batch, BatchOutcome, BatchRanges, Committer, RollReason};
 use loginlake_service::backoff::Backoff;
-use loginlake_service::health::ComponentHealth;
-use loginlake_service::shutdown::Shutdown;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
-use super::metrics::IngestMetrics;
+use super::assignment::{Assignment, other_topic};
 
 /// Attempts that are still made for a batch after the process was asked to stop: then its records stay in Kafka.
 const ATTEMPTS_WHILE_STOPPING: u32 = 3;
@@ -38,32 +36,30 @@ pub(super) struct BatchFacts {
 
 impl InFlight {
     /// Sends a batch off. It is tried for ever, visibly, unless the process is asked to stop.
-    pub fn send(
-        runtime: &Handle,
-        committer: Arc<tokio::sync::Mutex<Committer>>,
-        batch: Batch,
-        facts: BatchFacts,
-        store_health: ComponentHealth,
-        metrics: IngestMetrics,
-        shutdown: Shutdown,
-    ) -> Self {
+    pub fn send(runtime: &Handle, assignment: Arc<Assignment>, batch: Batch, facts: BatchFacts) -> Self {
         let ranges = batch.ranges.clone();
         let logins = batch.rows - batch.rejected_rows;
         let task = runtime.spawn(async move {
-            let mut committer = committer.lock().await;
+            let mut committer = assignment.committer.lock().await;
             let mut batch = Committer::prepare(batch).await?;
             let mut backoff = Backoff::default();
             let mut attempts_while_stopping = 0;
+            let mut is_checked = false;
             loop {
-                match committer.commit(&mut batch).await {
+                let result = match check_topic(&assignment, &mut is_checked).await {
+                    Ok(()) => committer.commit(&mut batch).await,
+                    Err(error) => Err(error),
+                };
+                match result {
                     Ok(outcome) => {
-                        store_health.ready();
+                        assignment.store_health.ready();
                         return Ok(outcome);
                     }
                     Err(error) if error.is_retriable() => {
                         tracing::warn!(%error, attempt = backoff.attempts() + 1, "commit failed; trying again");
-                        store_health.not_ready(error.to_string());
-                        metrics.retries.inc();
+                        assignment.store_health.not_ready(error.to_string());
+                        assignment.metrics.retries.inc();
+                        let shutdown = &assignment.shutdown;
                         if shutdown.is_requested() {
                             attempts_while_stopping += 1;
                             if attempts_while_stopping > ATTEMPTS_WHILE_STOPPING {
@@ -101,5 +97,25 @@ impl InFlight {
         runtime
             .block_on(&mut self.task)
             .unwrap_or_else(|error| Err(LakeError::Invariant(format!("a commit panicked: {error}"))))
+    }
+}
+
+/// Once for each batch, after its last record was read: all of it is of the topic that the table's offsets are of.
+async fn check_topic(assignment: &Arc<Assignment>, is_checked: &mut bool) -> Result<(), LakeError> {
+    if *is_checked {
+        return Ok(());
+    }
+    let asked = Arc::clone(assignment);
+    let answer = tokio::task::spawn_blocking(move || asked.is_same_topic()).await;
+    match answer.unwrap_or_default() {
+        Some(true) => {
+            *is_checked = true;
+            Ok(())
+        }
+        Some(false) => Err(LakeError::DataLossRefused(other_topic(&assignment.topic))),
+        None => Err(LakeError::Unreachable {
+            place: format!("topic {}", assignment.topic),
+            detail: "no broker says whether it still is the same topic".to_owned(),
+        }),
     }
 }

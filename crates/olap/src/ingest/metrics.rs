@@ -1,5 +1,7 @@
 //! Names and meanings of the metrics of ingestion. Everything is counted after the commit.
 
+use std::sync::atomic::AtomicU64;
+
 use loginlake_events::RejectReason;
 use loginlake_lake::ingest::RollReason;
 use loginlake_service::metrics::Metrics;
@@ -54,6 +56,8 @@ pub struct IngestMetrics {
     pub retries: Counter,
     /// Times that consumption paused because of the memory budget.
     pub pauses: Counter,
+    /// The age at which batches are closed, seconds: as set, or as `--freshness` chose it.
+    pub batch_age_limit_seconds: Gauge<f64, AtomicU64>,
 }
 
 impl IngestMetrics {
@@ -73,6 +77,7 @@ impl IngestMetrics {
             fenced: Counter::default(),
             retries: Counter::default(),
             pauses: Counter::default(),
+            batch_age_limit_seconds: Gauge::default(),
         };
         metrics.register(|registry| {
             registry.register(
@@ -130,6 +135,11 @@ impl IngestMetrics {
                 "ingest_pauses",
                 "Times that consumption paused because of the memory budget",
                 new.pauses.clone(),
+            );
+            registry.register(
+                "ingest_batch_age_limit_seconds",
+                "Age at which batches are closed now",
+                new.batch_age_limit_seconds.clone(),
             );
         });
         new

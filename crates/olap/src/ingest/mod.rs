@@ -1,7 +1,8 @@
 //! `olap ingest`: the topic into the lake, exactly once, whatever dies.
 //!
 //! One thread polls, decodes and buffers (`consume`); encoders work beside it; commits run one at a time, in order, next
-//! to the filling of the next batch (`in_flight`). The listener of the consumer group (`assignment`) decides where
+//! to the filling of the next batch (`in_flight`). Before all that it is made sure that the topic holds what the table needs
+//! next (`start`). The listener of the consumer group (`assignment`) decides where
 //! partitions begin — at the offsets of the table, never at those of the group — and drops what is buffered of partitions
 //! that leave before the group is answered.
 
@@ -9,6 +10,7 @@ mod assignment;
 mod consume;
 mod in_flight;
 mod metrics;
+mod start;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +19,9 @@ use std::time::Duration;
 use loginlake_events::Contract;
 use loginlake_kafka::KafkaSettings;
 use loginlake_lake::Lake;
-use loginlake_lake::ingest::RollPolicy;
+use loginlake_lake::ingest::{GapRequest, RollPolicy};
 use loginlake_lake::table::schema::PartitionBy;
+use loginlake_service::config::ResolvedSchemaRegistry;
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
 use loginlake_service::metrics::Metrics;
@@ -52,12 +55,39 @@ pub struct IngestOptions {
     pub partition_by: PartitionBy,
     /// The rules by which records are judged.
     pub contract: Contract,
+    /// Who knows the schemas of framed records; `None`: records are plain JSON.
+    pub schema_registry: Option<ResolvedSchemaRegistry>,
     /// When a batch is closed.
     pub roll: RollPolicy,
+    /// Records are queryable so long after the broker got them, 99 of 100: the age of `roll` is chosen for that. `None`: it
+    /// is as it is.
+    pub freshness: Option<Duration>,
+    /// Between which times a backfill reads.
+    pub range: TimeRange,
+    /// What the operator accepts as lost.
+    pub gaps: AcceptedGaps,
     /// Bytes of everything that waits, for the whole process; over it consumption pauses.
     pub memory_budget: u64,
     /// Stop once everything that the topic held at the start is committed.
     pub exit_at_end: bool,
+}
+
+/// Times by the records' Kafka timestamps, epoch milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeRange {
+    /// Where a lake begins that has nothing of the topic; `None`: at the oldest records.
+    pub from_ms: Option<i64>,
+    /// Reading ends before the first record of each partition that is not older; `None`: it does not end.
+    pub until_ms: Option<i64>,
+}
+
+/// Gaps that are written into the table's history before anything is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AcceptedGaps {
+    /// As the operator states them.
+    pub gaps: Vec<GapRequest>,
+    /// Who that is.
+    pub who: String,
 }
 
 /// What an ingester has done; shared with whoever watches it.
