@@ -1,8 +1,11 @@
-//! Where the lake is: a local directory, or a bucket and prefix of an S3-compatible store.
+//! Where the lake is: a local directory, or a bucket and prefix of an S3-compatible store, of Google Cloud Storage or of
+//! Azure.
 //!
 //! Opening does no I/O. [`Lake::check`] does, and sorts what is wrong into one clear line. Every table is a folder below
 //! the lake's root; every writer relies on the store's put-if-absent, which local directories (hard links) and S3
-//! (`If-None-Match`, also MinIO) have.
+//! (`If-None-Match`, also MinIO) have. `tests/store_contract.rs` is what a store has to do.
+
+mod cloud;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,33 +30,43 @@ const RETRIES_PER_CALL: usize = 4;
 /// The longest that one call keeps trying.
 const RETRY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The S3 settings, resolved once from the environment (`AWS_*`, as the AWS tools and object_store read them).
+/// First parts of the names of the variables that stores are configured by.
+const PREFIXES: [&str; 3] = ["AWS_", "AZURE_", "GOOGLE_"];
+
+/// The stores' settings, resolved once from the environment (`AWS_*`, `AZURE_*`, `GOOGLE_*`, as object_store reads them).
 #[derive(Clone, Default)]
 pub struct StoreOptions {
-    aws: Vec<(String, String)>,
+    variables: Vec<(String, String)>,
 }
 
 impl StoreOptions {
-    /// Reads every `AWS_*` variable of the process environment.
+    /// Reads the variables of the process environment that stores are configured by.
     pub fn from_env() -> Self {
         Self::from_variables(std::env::vars())
     }
 
-    /// Takes the `AWS_*` variables among the given ones.
+    /// Takes those that stores are configured by among the given variables.
     pub fn from_variables(variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let aws = variables
+        let variables = variables
             .into_iter()
-            .filter(|(key, _)| key.starts_with("AWS_"))
+            .filter(|(key, _)| PREFIXES.iter().any(|prefix| key.starts_with(prefix)))
             .collect();
-        Self { aws }
+        Self { variables }
     }
 
     fn get(&self, key: &str) -> Option<&str> {
-        self.aws
+        self.variables
             .iter()
             .find(|(name, _)| name == key)
             .map(|(_, value)| value.as_str())
             .filter(|v| !v.is_empty())
+    }
+
+    fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
+        self.variables
+            .iter()
+            .filter(move |(key, _)| key.starts_with(prefix))
+            .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
 
@@ -61,7 +74,7 @@ impl std::fmt::Debug for StoreOptions {
     /// Names only: values can be secrets.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.aws.iter().map(|(key, _)| key))
+            .entries(self.variables.iter().map(|(key, _)| key))
             .finish()
     }
 }
@@ -81,13 +94,21 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// Resolves `uri` (a directory, `file://…` or `s3://bucket/prefix`). Does no I/O.
+    /// Resolves `uri` (a directory, `file://…`, `s3://bucket/prefix`, `gs://…`, `az://…` or `abfss://…`). Does no I/O.
     ///
     /// # Errors
     /// [`LakeError::Configuration`] when the address or the settings cannot be used.
     pub fn open(uri: &str, options: &StoreOptions) -> Result<Self, LakeError> {
         match uri.split_once("://") {
             Some(("s3" | "s3a", rest)) => Self::open_s3(uri, rest, options),
+            Some(("gs", rest)) => {
+                let (bucket, prefix) = bucket_and_prefix(uri, rest)?;
+                Self::in_cloud(uri, cloud::open_gcs(uri, bucket, options)?, prefix)
+            }
+            Some(("az" | "azure" | "abfs" | "abfss", rest)) => {
+                let (container, prefix) = bucket_and_prefix(uri, rest)?;
+                Self::in_cloud(uri, cloud::open_azure(uri, container, options)?, prefix)
+            }
             Some(("file", _)) => {
                 let path = Url::parse(uri)
                     .ok()
@@ -100,7 +121,7 @@ impl Lake {
                 Self::open_directory(uri, path)
             }
             Some((scheme, _)) => Err(LakeError::Configuration(format!(
-                "--lake {uri}: {scheme}:// is not supported; use a directory, file:///path or s3://bucket/prefix"
+                "--lake {uri}: {scheme}:// is not supported; use a directory, file:///path, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
             ))),
             None if uri.is_empty() => Err(LakeError::Configuration("--lake is empty".to_owned())),
             None => Self::open_directory(uri, PathBuf::from(uri)),
@@ -123,16 +144,11 @@ impl Lake {
     }
 
     fn open_s3(uri: &str, rest: &str, options: &StoreOptions) -> Result<Self, LakeError> {
-        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        if bucket.is_empty() {
-            return Err(LakeError::Configuration(format!(
-                "--lake {uri} names no bucket: write s3://bucket/prefix"
-            )));
-        }
+        let (bucket, prefix) = bucket_and_prefix(uri, rest)?;
         let mut builder = AmazonS3Builder::new();
-        for (key, value) in &options.aws {
+        for (key, value) in options.with_prefix("AWS_") {
             if let Ok(key) = key.to_ascii_lowercase().parse() {
-                builder = builder.with_config(key, value.as_str());
+                builder = builder.with_config(key, value);
             }
         }
         let endpoint = options
@@ -141,16 +157,11 @@ impl Lake {
         if let Some(endpoint) = endpoint {
             builder = builder.with_endpoint(endpoint);
         }
-        let plain_http = endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-        let said = options
-            .get("AWS_ALLOW_HTTP")
-            .is_some_and(|value| matches!(value, "true" | "1" | "TRUE"));
-        if plain_http && !said && !endpoint.is_some_and(is_loopback) {
-            return Err(LakeError::Configuration(format!(
-                "AWS_ENDPOINT_URL {} is plain HTTP on another machine: use https, or set AWS_ALLOW_HTTP=true",
-                endpoint.unwrap_or_default()
-            )));
-        }
+        let variable = match options.get("AWS_ENDPOINT_URL_S3") {
+            Some(_) => "AWS_ENDPOINT_URL_S3",
+            None => "AWS_ENDPOINT_URL",
+        };
+        let plain_http = plain_http(options, variable, "AWS_ALLOW_HTTP")?;
         let other_source = [
             "AWS_WEB_IDENTITY_TOKEN_FILE",
             "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
@@ -166,27 +177,27 @@ impl Lake {
                     .to_owned(),
             ));
         }
-        let retry = RetryConfig {
-            max_retries: RETRIES_PER_CALL,
-            retry_timeout: RETRY_LIMIT,
-            ..Default::default()
-        };
-        let client = ClientOptions::new()
-            .with_timeout(REQUEST_TIMEOUT)
-            .with_allow_http(plain_http);
         let store = builder
             .with_bucket_name(bucket)
-            .with_retry(retry)
-            .with_client_options(client)
+            .with_retry(retry_config())
+            .with_client_options(client_options(plain_http))
             .build()
             .map_err(|error| LakeError::Configuration(format!("--lake {uri}: {error}")))?;
-        let store_url = Url::parse(&format!("s3://{bucket}/"))
+        let store = cloud::Cloud {
+            store: Arc::new(store),
+            url: format!("s3://{bucket}/"),
+        };
+        Self::in_cloud(uri, store, prefix)
+    }
+
+    fn in_cloud(uri: &str, cloud: cloud::Cloud, prefix: &str) -> Result<Self, LakeError> {
+        let store_url = Url::parse(&cloud.url)
             .map_err(|error| LakeError::Configuration(format!("--lake {uri}: {error}")))?;
         let root = Path::parse(prefix.trim_end_matches('/'))
             .map_err(|error| LakeError::Configuration(format!("--lake {uri}: {error}")))?;
         Ok(Self {
             uri: uri.to_owned(),
-            store: Arc::new(store),
+            store: cloud.store,
             store_url,
             root,
             directory: None,
@@ -279,6 +290,48 @@ impl Lake {
     }
 }
 
+/// What is between `scheme://` and the first slash, and what follows.
+fn bucket_and_prefix<'a>(uri: &str, rest: &'a str) -> Result<(&'a str, &'a str), LakeError> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if bucket.is_empty() {
+        let scheme = uri.split(':').next().unwrap_or_default();
+        return Err(LakeError::Configuration(format!(
+            "--lake {uri} names no bucket: write {scheme}://bucket/prefix"
+        )));
+    }
+    Ok((bucket, prefix))
+}
+
+/// Whether the endpoint in a variable is plain HTTP, which is for this machine only unless another variable says so.
+fn plain_http(options: &StoreOptions, endpoint: &str, allow: &str) -> Result<bool, LakeError> {
+    let Some(url) = options.get(endpoint).filter(|url| url.starts_with("http://")) else {
+        return Ok(false);
+    };
+    let said = options
+        .get(allow)
+        .is_some_and(|value| matches!(value, "true" | "1" | "TRUE"));
+    if said || is_loopback(url) {
+        return Ok(true);
+    }
+    Err(LakeError::Configuration(format!(
+        "{endpoint} {url} is plain HTTP on another machine: use https, or set {allow}=true"
+    )))
+}
+
+fn retry_config() -> RetryConfig {
+    RetryConfig {
+        max_retries: RETRIES_PER_CALL,
+        retry_timeout: RETRY_LIMIT,
+        ..Default::default()
+    }
+}
+
+fn client_options(plain_http: bool) -> ClientOptions {
+    ClientOptions::new()
+        .with_timeout(REQUEST_TIMEOUT)
+        .with_allow_http(plain_http)
+}
+
 /// Whether the host of an endpoint URL is this machine.
 fn is_loopback(endpoint: &str) -> bool {
     Url::parse(endpoint).is_ok_and(|url| match url.host() {
@@ -358,6 +411,42 @@ mod tests {
         )
         .unwrap_err();
         assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"), "{error}");
+    }
+
+    #[test]
+    #[cfg(not(all(feature = "gcs", feature = "azure")))]
+    fn a_store_that_was_left_out_of_the_build_says_how_to_get_it() {
+        for (uri, feature) in [
+            ("gs://b/p", "gcs"),
+            ("az://c/p", "azure"),
+            ("abfss://c@a.dfs.core.windows.net/p", "azure"),
+        ] {
+            let built = match feature {
+                "gcs" => cfg!(feature = "gcs"),
+                _ => cfg!(feature = "azure"),
+            };
+            let error = Lake::open(uri, &StoreOptions::default())
+                .err()
+                .map(|error| error.to_string());
+            assert!(
+                built
+                    || error
+                        .as_ref()
+                        .is_some_and(|error| error.contains(&format!("--features {feature}"))),
+                "{uri}: {error:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_bucket_must_be_named() {
+        for scheme in ["s3", "gs", "az"] {
+            let error = Lake::open(&format!("{scheme}:///p"), &StoreOptions::default()).unwrap_err();
+            assert!(
+                error.to_string().contains(&format!("{scheme}://bucket/prefix")),
+                "{error}"
+            );
+        }
     }
 
     #[test]

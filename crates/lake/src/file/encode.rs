@@ -14,7 +14,7 @@ use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory,
 use parquet::errors::ParquetError;
 use parquet::file::writer::SerializedFileWriter;
 
-use super::properties::{Tier, writer_properties};
+use super::properties::{Tier, row_group_properties};
 
 /// The values of a table partition's columns, as `column=value` folders have them.
 pub type PartitionValues = Vec<(String, String)>;
@@ -64,7 +64,7 @@ fn encode_part(
 ) -> Result<EncodedRowGroup, ParquetError> {
     let file_schema = part.schema();
     let rows = part.num_rows() as u64;
-    let properties = writer_properties(&file_schema, tier, rows);
+    let properties = row_group_properties(part, tier);
     let parquet_schema = ArrowSchemaConverter::new().convert(&file_schema)?;
     // Writers of columns can be had from a file writer only; this one's file is never finished.
     let file = SerializedFileWriter::new(Vec::new(), parquet_schema.root_schema_ptr(), properties)?;

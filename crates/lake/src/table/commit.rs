@@ -18,18 +18,17 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::schema::{self, PartitionBy};
+use super::race::{self, CommitLog, LoggedCommit, MAX_RACES, Put, Unanswered};
+use super::schema::{self, PartitionBy, TableSpec};
 use super::snapshot::WithFiles;
-use super::{DataFile, TableName, TableSnapshot, checkpoint};
+use super::{DataFile, TableName, TableSnapshot, checkpoint, definition};
 use crate::error::LakeError;
 use crate::store::Lake;
 
 /// A head older than this is loaded anew before a commit: the log may have been cleaned up behind it.
 const HEAD_MAX_AGE: Duration = Duration::from_secs(600);
-/// Races lost in a row before a commit gives the store a rest and reports it as retriable.
-const MAX_RACES: usize = 1_000;
 /// Name and version that each commit carries.
-const ENGINE: &str = concat!("loginlake/", env!("CARGO_PKG_VERSION"));
+pub(super) const ENGINE: &str = concat!("loginlake/", env!("CARGO_PKG_VERSION"));
 
 /// One step of an application id: the compare and the set.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,44 +120,41 @@ pub struct TableWriter {
     store: Arc<dyn ObjectStore>,
     head: TableHead,
     loaded_at: Instant,
+    unanswered: Unanswered,
 }
 
 impl TableWriter {
-    /// Opens a table for writing, and creates it when it is not there.
+    /// Opens a table for writing, creates it when it is not there, and adds the columns that an older version of this
+    /// software did not know.
     ///
     /// # Errors
-    /// [`LakeError::Foreign`] when the folder holds another table, or files without a log.
+    /// As [`TableWriter::open_or_create_as`].
     pub async fn open_or_create(
         lake: &Lake,
         table: TableName,
         partition_by: PartitionBy,
     ) -> Result<Self, LakeError> {
-        if let Some(writer) = Self::open(lake, table).await? {
-            return Ok(writer);
-        }
-        create(lake, table, partition_by).await?;
-        Self::open(lake, table).await?.ok_or_else(|| LakeError::Log {
-            place: lake.table_place(table),
-            detail: "its log vanished right after it was created".to_owned(),
-        })
+        Self::open_or_create_as(lake, &TableSpec::current(table, partition_by)).await
     }
 
-    /// Opens an existing table for writing; `None` when there is none.
+    /// The same for a table of any columns: what another version of this software does.
     ///
     /// # Errors
-    /// [`LakeError::Foreign`] when its columns are not the ones that this software writes.
-    pub async fn open(lake: &Lake, table: TableName) -> Result<Option<Self>, LakeError> {
-        let Some(head) = load_head(lake, table).await? else {
-            return Ok(None);
+    /// [`LakeError::Foreign`] when the folder holds another table, one that cannot be widened, or files without a log.
+    pub async fn open_or_create_as(lake: &Lake, spec: &TableSpec) -> Result<Self, LakeError> {
+        let snapshot = match definition::load_widened(lake, spec).await? {
+            Some(snapshot) => snapshot,
+            None => {
+                definition::create(lake, spec).await?;
+                definition::load_widened(lake, spec)
+                    .await?
+                    .ok_or_else(|| LakeError::Log {
+                        place: lake.table_place(spec.table),
+                        detail: "its log vanished right after it was created".to_owned(),
+                    })?
+            }
         };
-        let store = lake.table_store(table);
-        Ok(Some(Self {
-            lake: lake.clone(),
-            table,
-            store,
-            head,
-            loaded_at: Instant::now(),
-        }))
+        Self::at_snapshot(lake, &snapshot)
     }
 
     /// A writer whose head is exactly `snapshot`: every commit after it is judged one by one. For maintenance, whose
@@ -175,6 +171,7 @@ impl TableWriter {
             store: lake.table_store(table),
             head,
             loaded_at: Instant::now(),
+            unanswered: Unanswered::default(),
         })
     }
 
@@ -227,69 +224,21 @@ impl TableWriter {
             let seen = self.head.version;
             self.reload().await?;
             // The request itself may be among what was loaded, when an earlier call was not answered.
-            if let Some(version) = self.find_batch(request.batch_id, seen + 1).await? {
-                return Ok(CommitOutcome::Committed { version });
-            }
+            self.unanswered.may_be_from(request, seen + 1);
         }
-        let body = self.body(request)?;
-        for _ in 0..MAX_RACES {
-            if let Some(fenced) = self.fence(request) {
-                return Ok(fenced);
-            }
-            let version = self.head.version + 1;
-            match self.put_if_absent(version, body.clone()).await? {
-                Put::Done => {
-                    self.apply_own(request, version);
-                    self.maybe_checkpoint(version).await;
-                    return Ok(CommitOutcome::Committed { version });
-                }
-                Put::Taken => {
-                    let Some(winner) = self.read_commit(version).await? else {
-                        // S3 may refuse a put because of a concurrent one that then fails itself.
-                        continue;
-                    };
-                    if winner.batch_id == Some(request.batch_id) {
-                        self.apply_own(request, version);
-                        return Ok(CommitOutcome::Committed { version });
-                    }
-                    if let Some(conflict) = winner.conflict_with(request, version) {
-                        self.apply(&winner, version);
-                        return Ok(conflict);
-                    }
-                    self.apply(&winner, version);
-                }
-            }
-        }
-        Err(LakeError::Unreachable {
+        let log = StoreLog {
+            store: self.store.as_ref(),
             place: self.lake.table_place(self.table),
+            body: self.body(request)?,
+        };
+        let outcome = race::commit(&log, request, &mut self.head, &mut self.unanswered).await?;
+        if let Some(CommitOutcome::Committed { version }) = outcome {
+            self.maybe_checkpoint(version).await;
+        }
+        outcome.ok_or_else(|| LakeError::Unreachable {
+            place: log.place,
             detail: format!("{MAX_RACES} other commits in a row were first"),
         })
-    }
-
-    /// The first step whose application id does not stand where the request needs it.
-    fn fence(&self, request: &CommitRequest) -> Option<CommitOutcome> {
-        request.steps.iter().find_map(|step| {
-            let found = self.head.transactions.get(&step.app_id).copied();
-            (found != step.from).then(|| CommitOutcome::Fenced {
-                app_id: step.app_id.clone(),
-                expected: step.from,
-                found,
-            })
-        })
-    }
-
-    fn apply_own(&mut self, request: &CommitRequest, version: i64) {
-        for step in &request.steps {
-            self.head.transactions.insert(step.app_id.clone(), step.to);
-        }
-        self.head.version = version;
-    }
-
-    fn apply(&mut self, winner: &Winner, version: i64) {
-        for (app_id, txn_version) in &winner.transactions {
-            self.head.transactions.insert(app_id.clone(), *txn_version);
-        }
-        self.head.version = version;
     }
 
     /// The commit as lines of JSON, the same bytes for every attempt.
@@ -315,40 +264,6 @@ impl TableWriter {
         Ok(join_lines(&lines))
     }
 
-    async fn put_if_absent(&self, version: i64, body: Bytes) -> Result<Put, LakeError> {
-        put_commit(self.store.as_ref(), version, body)
-            .await
-            .map_err(|error| LakeError::from_store(&self.lake.table_place(self.table), error))
-    }
-
-    /// What a commit of somebody else did, as far as it can matter here. `None`: no such version.
-    async fn read_commit(&self, version: i64) -> Result<Option<Winner>, LakeError> {
-        let place = || self.lake.table_place(self.table);
-        let bytes = match self.store.get(&commit_path(version)).await {
-            Ok(result) => result
-                .bytes()
-                .await
-                .map_err(|error| LakeError::from_store(&place(), error))?,
-            Err(object_store::Error::NotFound { .. }) => return Ok(None),
-            Err(error) => return Err(LakeError::from_store(&place(), error)),
-        };
-        Winner::parse(&bytes).map(Some).map_err(|detail| LakeError::Log {
-            place: place(),
-            detail: format!("version {version}: {detail}"),
-        })
-    }
-
-    /// Looks for a batch among the commits from a version on: none of its calls can have reached an earlier one.
-    async fn find_batch(&self, batch_id: Uuid, from_version: i64) -> Result<Option<i64>, LakeError> {
-        for version in from_version..=self.head.version {
-            let commit = self.read_commit(version).await?;
-            if commit.is_some_and(|commit| commit.batch_id == Some(batch_id)) {
-                return Ok(Some(version));
-            }
-        }
-        Ok(None)
-    }
-
     /// A failed checkpoint is not a failed commit: the next one tries again.
     async fn maybe_checkpoint(&self, version: i64) {
         if version % checkpoint::INTERVAL_VERSIONS != 0 {
@@ -360,79 +275,35 @@ impl TableWriter {
     }
 }
 
-enum Put {
-    Done,
-    Taken,
+/// The log in the store, for one commit.
+struct StoreLog<'a> {
+    store: &'a dyn ObjectStore,
+    place: String,
+    body: Bytes,
 }
 
-/// Another writer's commit.
-struct Winner {
-    batch_id: Option<Uuid>,
-    transactions: Vec<(String, i64)>,
-    removed_paths: Vec<String>,
-    changes_definition: bool,
-}
-
-impl Winner {
-    fn parse(bytes: &[u8]) -> Result<Self, String> {
-        let mut winner = Winner {
-            batch_id: None,
-            transactions: Vec::new(),
-            removed_paths: Vec::new(),
-            changes_definition: false,
-        };
-        for line in bytes
-            .split(|byte| *byte == b'\n')
-            .filter(|line| !line.trim_ascii().is_empty())
-        {
-            let action: Value = serde_json::from_slice(line).map_err(|error| error.to_string())?;
-            if let Some(txn) = action.get("txn") {
-                let app_id = txn["appId"].as_str().ok_or("a txn action without appId")?;
-                let version = txn["version"].as_i64().ok_or("a txn action without version")?;
-                winner.transactions.push((app_id.to_owned(), version));
-            } else if let Some(remove) = action.get("remove") {
-                let path = remove["path"].as_str().ok_or("a remove action without path")?;
-                winner.removed_paths.push(
-                    percent_encoding::percent_decode_str(path)
-                        .decode_utf8_lossy()
-                        .into_owned(),
-                );
-            } else if let Some(info) = action.get("commitInfo") {
-                winner.batch_id = info["loginlake"]["batchId"]
-                    .as_str()
-                    .and_then(|id| Uuid::parse_str(id).ok());
-            } else if action.get("metaData").is_some() || action.get("protocol").is_some() {
-                winner.changes_definition = true;
-            }
-        }
-        Ok(winner)
+impl CommitLog for StoreLog<'_> {
+    async fn put_if_absent(&self, version: i64) -> Result<Put, LakeError> {
+        put_commit(self.store, version, self.body.clone())
+            .await
+            .map_err(|error| LakeError::from_store(&self.place, error))
     }
 
-    fn conflict_with(&self, request: &CommitRequest, version: i64) -> Option<CommitOutcome> {
-        if self.changes_definition {
-            let detail = format!("version {version} changed the table's definition");
-            return Some(CommitOutcome::Conflict { detail });
-        }
-        for step in &request.steps {
-            if let Some((_, found)) = self
-                .transactions
-                .iter()
-                .find(|(app_id, _)| *app_id == step.app_id)
-            {
-                return Some(CommitOutcome::Fenced {
-                    app_id: step.app_id.clone(),
-                    expected: step.from,
-                    found: Some(*found),
-                });
-            }
-        }
-        let removed = request
-            .removes
-            .iter()
-            .find(|file| self.removed_paths.contains(&file.path))?;
-        Some(CommitOutcome::Conflict {
-            detail: format!("version {version} removed {}", removed.path),
-        })
+    async fn read(&self, version: i64) -> Result<Option<LoggedCommit>, LakeError> {
+        let bytes = match self.store.get(&commit_path(version)).await {
+            Ok(result) => result
+                .bytes()
+                .await
+                .map_err(|error| LakeError::from_store(&self.place, error))?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(LakeError::from_store(&self.place, error)),
+        };
+        LoggedCommit::parse(&bytes)
+            .map(Some)
+            .map_err(|detail| LakeError::Log {
+                place: self.place.clone(),
+                detail: format!("version {version}: {detail}"),
+            })
     }
 }
 
@@ -444,7 +315,7 @@ async fn load_head(lake: &Lake, table: TableName) -> Result<Option<TableHead>, L
 }
 
 fn head_of(lake: &Lake, snapshot: &TableSnapshot) -> Result<TableHead, LakeError> {
-    schema::check_compatible(snapshot.table, &snapshot.schema).map_err(|detail| LakeError::Foreign {
+    schema::check_compatible(snapshot).map_err(|detail| LakeError::Foreign {
         place: lake.table_place(snapshot.table),
         detail,
     })?;
@@ -455,47 +326,11 @@ fn head_of(lake: &Lake, snapshot: &TableSnapshot) -> Result<TableHead, LakeError
     })
 }
 
-/// Creates the table as version 0. Losing the race against another creator is fine.
-async fn create(lake: &Lake, table: TableName, partition_by: PartitionBy) -> Result<(), LakeError> {
-    let place = lake.table_place(table);
-    let store = lake.table_store(table);
-    refuse_foreign_files(lake, table, store.as_ref()).await?;
-    let now_ms = chrono::Utc::now().timestamp_millis();
-    let mut lines = vec![json!({ "commitInfo": {
-        "timestamp": now_ms, "operation": "CREATE TABLE", "operationParameters": {}, "engineInfo": ENGINE,
-    } })];
-    lines.extend(schema::creation_actions(table, partition_by, now_ms)?);
-    match put_commit(store.as_ref(), 0, join_lines(&lines)).await {
-        Ok(Put::Done) => {
-            tracing::info!(%table, lake = lake.uri(), "table created");
-            Ok(())
-        }
-        Ok(Put::Taken) => Ok(()),
-        Err(error) => Err(LakeError::from_store(&place, error)),
-    }
-}
-
-/// A folder with files but without a log is somebody else's.
-async fn refuse_foreign_files(
-    lake: &Lake,
-    table: TableName,
+pub(super) async fn put_commit(
     store: &dyn ObjectStore,
-) -> Result<(), LakeError> {
-    use futures::StreamExt;
-    let mut listing = store.list(None);
-    match listing.next().await {
-        None | Some(Err(object_store::Error::NotFound { .. })) => Ok(()),
-        // Another creator was quicker.
-        Some(Ok(object)) if object.location.as_ref().starts_with("_delta_log/") => Ok(()),
-        Some(Ok(object)) => Err(LakeError::Foreign {
-            place: lake.table_place(table),
-            detail: format!("its folder holds {} but no Delta log", object.location),
-        }),
-        Some(Err(error)) => Err(LakeError::from_store(&lake.table_place(table), error)),
-    }
-}
-
-async fn put_commit(store: &dyn ObjectStore, version: i64, body: Bytes) -> Result<Put, object_store::Error> {
+    version: i64,
+    body: Bytes,
+) -> Result<Put, object_store::Error> {
     let options = PutOptions {
         mode: PutMode::Create,
         ..Default::default()
@@ -513,7 +348,7 @@ pub(crate) fn commit_path(version: i64) -> Path {
     Path::from(format!("_delta_log/{version:020}.json"))
 }
 
-fn join_lines(lines: &[Value]) -> Bytes {
+pub(super) fn join_lines(lines: &[Value]) -> Bytes {
     lines
         .iter()
         .map(Value::to_string)

@@ -4,11 +4,15 @@
 //! - [`snapshot`]: a version of a table, pinned: its files, schema and `txn` offsets;
 //! - [`partition`]: a partition of it, the unit of maintenance;
 //! - [`commit`]: the one way in which this software changes a table: a compare-and-set on the offsets;
+//! - `definition`: how a table begins, and how it gets columns that a newer version adds;
+//! - `race`: who is first, and the fence in it (pure);
 //! - [`checkpoint`]: summaries of the log, so that it opens quickly however long it is.
 
 pub mod checkpoint;
 pub mod commit;
+mod definition;
 pub mod partition;
+pub(crate) mod race;
 pub mod schema;
 pub mod snapshot;
 

@@ -176,7 +176,7 @@ fn looks_unreachable(detail: &str) -> bool {
     .any(|sign| detail.contains(sign))
 }
 
-fn read_snapshot(
+pub(super) fn read_snapshot(
     table: TableName,
     place: &str,
     kernel: &SnapshotRef,

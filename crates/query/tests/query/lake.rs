@@ -10,7 +10,7 @@ use arrow::compute::{cast, take_record_batch};
 use arrow::datatypes::{DataType, Date32Type};
 use loginlake_events::Contract;
 use loginlake_events::columns::{LoginsBuilder, RejectedBuilder, SourcePosition};
-use loginlake_lake::table::schema::{PartitionBy, creation_actions};
+use loginlake_lake::table::schema::{PartitionBy, TableSpec, creation_actions};
 use loginlake_lake::{Lake, StoreOptions, TableName};
 use loginlake_query::print::{Format, Printer};
 use loginlake_query::{QueryEngine, QueryError, QueryOptions, RunSummary};
@@ -100,7 +100,8 @@ impl TestLake {
     fn write_table(&self, table: TableName, parts: &[(Option<String>, RecordBatch)]) {
         let folder = self.directory.path().join(table.as_str());
         fs::create_dir_all(folder.join("_delta_log")).unwrap();
-        let mut actions = creation_actions(table, PartitionBy::Date, WRITTEN_AT_MS).unwrap();
+        let mut actions =
+            creation_actions(&TableSpec::current(table, PartitionBy::Date), WRITTEN_AT_MS).unwrap();
         for (date, rows) in parts {
             let path = date.as_ref().map_or("part-0.parquet".to_owned(), |d| {
                 format!("login_date={d}/part-0.parquet")

@@ -1,8 +1,15 @@
 //! The tables as SQL sees them: the right rows, from no more files than needed, at one version.
 
-use crate::lake::{TestLake, run};
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use loginlake_lake::TableName;
+use loginlake_lake::table::commit::TableWriter;
+use loginlake_lake::table::schema::{PartitionBy, TableSpec};
 use loginlake_query::QueryError;
 use loginlake_query::print::Format;
+
+use crate::lake::{TestLake, run};
 
 /// The data files that the plan of `sql` names.
 async fn planned_files(lake: &TestLake, sql: &str) -> Vec<String> {
@@ -224,5 +231,22 @@ async fn a_file_that_was_vacuumed_meanwhile_is_said_so() {
     assert!(
         matches!(&error, QueryError::FileGone { path } if path.contains("2026-01-07")),
         "{error:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_column_that_a_newer_version_added_is_null_in_files_from_before() {
+    let lake = TestLake::small();
+    let mut spec = TableSpec::current(TableName::Logins, PartitionBy::Date);
+    let risk = Arc::new(Field::new("risk", DataType::Int8, true));
+    let fields = spec.columns.fields().iter().cloned().chain([risk]);
+    spec.columns = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    TableWriter::open_or_create_as(&lake.lake, &spec).await.unwrap();
+    let sql = "SELECT count(*), count(risk), count(region) FROM logins WHERE risk IS NULL";
+    let rows = lake.logins.len();
+    assert_eq!(lake.rows(sql).await, [format!("{rows},0,{rows}")]);
+    assert_eq!(
+        lake.rows("SELECT user_id FROM logins WHERE risk = 1").await,
+        [""; 0]
     );
 }
