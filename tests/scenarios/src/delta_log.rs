@@ -21,6 +21,8 @@ pub struct Commit {
     pub transactions: BTreeMap<String, i64>,
     /// Kafka partition → (from, to), as the commit says what it covers; empty when it covers nothing.
     pub offsets: BTreeMap<i32, (i64, i64)>,
+    /// Kafka partition → (from, to) of the gaps that an operator accepted by it.
+    pub gaps: BTreeMap<i32, (i64, i64)>,
     /// Files added.
     pub adds: usize,
     /// Files removed.
@@ -32,6 +34,7 @@ pub struct Commit {
 /// The log of one table of a scenario's lake, read as it grows.
 pub struct DeltaLog<'a> {
     scenario: &'a Scenario,
+    folder: String,
     table: &'static str,
     commits: Vec<Commit>,
 }
@@ -39,8 +42,14 @@ pub struct DeltaLog<'a> {
 impl<'a> DeltaLog<'a> {
     /// Nothing is read yet.
     pub fn of(scenario: &'a Scenario, table: &'static str) -> DeltaLog<'a> {
+        DeltaLog::in_folder(scenario, "lake", table)
+    }
+
+    /// The same for another lake in the scenario's bucket.
+    pub fn in_folder(scenario: &'a Scenario, folder: &str, table: &'static str) -> DeltaLog<'a> {
         DeltaLog {
             scenario,
+            folder: folder.to_owned(),
             table,
             commits: Vec::new(),
         }
@@ -53,7 +62,7 @@ impl<'a> DeltaLog<'a> {
     pub fn read_on(&mut self) -> Result<&[Commit]> {
         loop {
             let version = i64::try_from(self.commits.len())?;
-            let name = format!("lake/{}/_delta_log/{version:020}.json", self.table);
+            let name = format!("{}/{}/_delta_log/{version:020}.json", self.folder, self.table);
             let Some(bytes) = self.scenario.minio.get(&self.scenario.bucket(), &name)? else {
                 return Ok(&self.commits);
             };
@@ -89,6 +98,7 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
         operation: String::new(),
         transactions: BTreeMap::new(),
         offsets: BTreeMap::new(),
+        gaps: BTreeMap::new(),
         adds: 0,
         removes: 0,
         changes_data: false,
@@ -97,15 +107,9 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
         let action: Value = serde_json::from_str(line)?;
         if let Some(info) = action.get("commitInfo") {
             commit.operation = info["operation"].as_str().unwrap_or_default().to_owned();
-            for range in info["loginlake"]["info"]["offsets"]
-                .as_array()
-                .into_iter()
-                .flatten()
-            {
-                let number = |index: usize| range[index].as_i64().context("a range is three numbers");
-                let partition = i32::try_from(number(0)?)?;
-                commit.offsets.insert(partition, (number(1)?, number(2)?));
-            }
+            let ours = &info["loginlake"]["info"];
+            commit.offsets = ranges(&ours["offsets"])?;
+            commit.gaps = ranges(&ours["gaps"])?;
         }
         if let Some(txn) = action.get("txn") {
             let app_id = txn["appId"].as_str().context("a txn without appId")?;
@@ -122,6 +126,15 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
         }
     }
     Ok(commit)
+}
+
+fn ranges(of: &Value) -> Result<BTreeMap<i32, (i64, i64)>> {
+    let mut found = BTreeMap::new();
+    for range in of.as_array().into_iter().flatten() {
+        let number = |index: usize| range[index].as_i64().context("a range is three numbers");
+        found.insert(i32::try_from(number(0)?)?, (number(1)?, number(2)?));
+    }
+    Ok(found)
 }
 
 /// Where the Kafka partitions stand after a version, and that every data commit up to it begins where the one before ended
@@ -146,9 +159,18 @@ pub fn next_offsets(commits: &[Commit]) -> Result<BTreeMap<i32, i64>> {
                 moved.get(partition)
             );
         }
+        for (partition, (from, to)) in &commit.gaps {
+            let before = standing.get(partition);
+            ensure!(
+                before == Some(from) && moved.get(partition).is_none_or(|moved| moved == to),
+                "version {version} accepts the gap {from}..{to} of partition {partition}, which stood at {before:?}"
+            );
+        }
         for (partition, to) in &moved {
             ensure!(
-                commit.offsets.contains_key(partition) || !standing.contains_key(partition),
+                commit.offsets.contains_key(partition)
+                    || commit.gaps.contains_key(partition)
+                    || !standing.contains_key(partition),
                 "version {version} moves partition {partition} to {to} without saying what it covers"
             );
         }
@@ -161,13 +183,15 @@ pub fn next_offsets(commits: &[Commit]) -> Result<BTreeMap<i32, i64>> {
     Ok(standing)
 }
 
-/// The `txn` actions of ingestion in a commit, by Kafka partition; those of maintenance have other names.
+/// The `txn` actions of ingestion in a commit, by Kafka partition; those of maintenance have other names, and those of a
+/// topic that was given up stand at the end of all numbers.
 fn ingested(commit: &Commit) -> Result<BTreeMap<i32, i64>> {
-    let of_ingestion = |app_id: &str| !app_id.starts_with("loginlake/maintenance/");
+    let of_ingestion =
+        |app_id: &str| !app_id.starts_with("loginlake/maintenance/") && !app_id.ends_with("/begins-at-ms");
     commit
         .transactions
         .iter()
-        .filter(|(app_id, _)| of_ingestion(app_id))
+        .filter(|(app_id, version)| of_ingestion(app_id) && **version != i64::MAX)
         .map(|(app_id, version)| {
             let partition = app_id.rsplit('/').next().unwrap_or_default();
             let partition = partition

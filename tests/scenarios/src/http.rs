@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -55,6 +55,36 @@ pub fn get(address: SocketAddr, path: &str) -> Result<Answer> {
     request("GET", address, path)
 }
 
+/// The sum of a metric's series, of all labels; 0 when there are none.
+///
+/// # Errors
+/// As [`request`], or when `/metrics` is not there.
+pub fn metric(address: SocketAddr, name: &str) -> Result<f64> {
+    metric_with(address, name, "")
+}
+
+/// The sum of a metric's series whose labels contain `label`, such as `reason="BAD_IP"`; 0 when there are none.
+///
+/// # Errors
+/// As [`metric`].
+pub fn metric_with(address: SocketAddr, name: &str, label: &str) -> Result<f64> {
+    let answer = get(address, "/metrics")?;
+    ensure!(answer.status == 200, "{address}/metrics: {}", answer.status);
+    sum(&answer.body, name, label)
+}
+
+fn sum(text: &str, name: &str, label: &str) -> Result<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (labels, value) = rest.rsplit_once(' ')?;
+        let is_series = labels.is_empty() || labels.starts_with('{');
+        (is_series && labels.contains(label)).then_some(value)
+    });
+    values
+        .map(|value| value.parse::<f64>().with_context(|| format!("{name} is {value}")))
+        .sum()
+}
+
 fn parse(bytes: &[u8]) -> Option<Answer> {
     let text = String::from_utf8_lossy(bytes);
     let (head, body) = text.split_once("\r\n\r\n")?;
@@ -68,6 +98,15 @@ fn parse(bytes: &[u8]) -> Option<Answer> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_metric_is_the_sum_of_its_series() {
+        let text = "# TYPE a counter\na_total{x=\"1\"} 2\na_total{x=\"2\"} 3.5\na_total_more 7\nb 1\n# EOF\n";
+        assert_eq!(sum(text, "a_total", "").unwrap(), 5.5);
+        assert_eq!(sum(text, "a_total", "x=\"2\"").unwrap(), 3.5);
+        assert_eq!(sum(text, "b", "").unwrap(), 1.0);
+        assert_eq!(sum(text, "c", "").unwrap(), 0.0);
+    }
 
     #[test]
     fn an_answer_is_a_status_and_a_body() {

@@ -125,7 +125,8 @@ impl Minio {
         .with_context(|| scenario::end_of(&log_file))
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         http::loopback(self.port)
     }
 

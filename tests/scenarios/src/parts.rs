@@ -15,6 +15,8 @@ pub enum Part {
     Minio,
     /// Python with deltalake and DuckDB.
     Reader,
+    /// A schema registry (Apicurio), and a Java to run it.
+    Registry,
 }
 
 impl Part {
@@ -24,6 +26,8 @@ impl Part {
             Part::Kafka => kafka_libs(),
             Part::Minio => minio_program(),
             Part::Reader => python_program(),
+            // A link, which leads nowhere when that Java was removed.
+            Part::Registry => registry_java(),
         };
         if !file.exists() {
             return Some(format!("{} is not installed: tests/parts/install", self.name()));
@@ -39,6 +43,7 @@ impl Part {
             Part::Kafka => "Kafka",
             Part::Minio => "MinIO",
             Part::Reader => "the independent reader",
+            Part::Registry => "the schema registry",
         }
     }
 }
@@ -74,6 +79,16 @@ pub fn minio_program() -> PathBuf {
 /// The Python that has deltalake and DuckDB.
 pub fn python_program() -> PathBuf {
     top().join(".parts/py/bin/python")
+}
+
+/// The folder of the schema registry.
+pub fn registry_dir() -> PathBuf {
+    top().join(".parts/registry")
+}
+
+/// The Java that the schema registry is run with.
+pub fn registry_java() -> PathBuf {
+    registry_dir().join("java")
 }
 
 /// One of our binaries, from the build that this test belongs to.

@@ -177,6 +177,14 @@ impl Process {
         })
     }
 
+    /// Has it ended by itself?
+    ///
+    /// # Errors
+    /// When the system does not say.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
     /// Ends it as a crash would: nothing is flushed, nothing is committed.
     pub fn kill(mut self) {
         spawn::stop(&mut self.child);

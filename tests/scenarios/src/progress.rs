@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::kafka::{Kafka, READ_LIMIT};
@@ -57,8 +57,11 @@ impl Progress {
 
     fn ends_as_seen_by(&self, consumer: &BaseConsumer) -> Result<BTreeMap<i32, i64>> {
         let end = |partition| {
-            let (_, end) = consumer.fetch_watermarks(&self.topic, partition, READ_LIMIT)?;
-            Ok((partition, end))
+            let what = format!("the end of {}/{partition}", self.topic);
+            wait_for(&what, READ_LIMIT, || {
+                let watermarks = consumer.fetch_watermarks(&self.topic, partition, READ_LIMIT);
+                Ok(unless_starting(watermarks)?.map(|(_, end)| (partition, end)))
+            })
         };
         (0..self.partitions).map(end).collect()
     }
@@ -71,16 +74,12 @@ impl Progress {
         wait_for("the group's coordinator", READ_LIMIT, || self.ask_committed())
     }
 
-    /// `None`: the group is new, and its coordinator is not ready yet.
+    /// `None`: its coordinator is not ready yet.
     fn ask_committed(&self) -> Result<Option<BTreeMap<i32, i64>>> {
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_range(&self.topic, 0, self.partitions - 1);
-        let committed = match self.consumer.committed_offsets(wanted, READ_LIMIT) {
-            Ok(committed) => committed,
-            Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::NotCoordinator) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
+        let Some(committed) = unless_starting(self.consumer.committed_offsets(wanted, READ_LIMIT))? else {
+            return Ok(None);
         };
         let elements = committed.elements();
         let offsets = elements.iter().filter_map(|element| match element.offset() {
@@ -101,6 +100,18 @@ impl Progress {
         })
     }
 
+    /// Waits until the group has committed so many records.
+    ///
+    /// # Errors
+    /// When `limit` passes.
+    pub fn wait_committed(&self, records: i64, limit: Duration) -> Result<()> {
+        wait_for(
+            &format!("{records} records of {} to be committed", self.topic),
+            limit,
+            || Ok((self.committed()?.values().sum::<i64>() >= records).then_some(())),
+        )
+    }
+
     /// Waits until the group has committed everything.
     ///
     /// # Errors
@@ -108,10 +119,30 @@ impl Progress {
     pub fn wait_all_committed(&self, limit: Duration) -> Result<()> {
         let ends = self.ends()?;
         let what = format!("{} to be committed up to {ends:?}", self.topic);
-        wait_for(&what, limit, || {
+        let found = wait_for(&what, limit, || {
             let committed = self.committed()?;
             let done = |(partition, end): (&i32, &i64)| committed.get(partition).unwrap_or(&0) >= end;
             Ok(ends.iter().all(done).then_some(()))
-        })
+        });
+        found.with_context(|| format!("committed is {:?}", self.committed()))
+    }
+}
+
+/// `None`: the broker has just started, or the group is new; a moment later there is an answer.
+fn unless_starting<T>(answer: KafkaResult<T>) -> KafkaResult<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) => match error.rdkafka_error_code() {
+            Some(
+                Code::NotCoordinator
+                | Code::CoordinatorLoadInProgress
+                | Code::CoordinatorNotAvailable
+                | Code::NotLeaderForPartition
+                | Code::LeaderNotAvailable
+                | Code::UnknownTopicOrPartition
+                | Code::BrokerTransportFailure,
+            ) => Ok(None),
+            _ => Err(error),
+        },
     }
 }

@@ -91,6 +91,8 @@ pub struct Scenario {
     dir: PathBuf,
     /// The broker.
     pub kafka: Arc<Kafka>,
+    /// Where the output topics are, if not there.
+    output_kafka: Option<Arc<Kafka>>,
     /// The object store.
     pub minio: Arc<Minio>,
 }
@@ -102,19 +104,39 @@ impl Scenario {
     /// # Errors
     /// When a server does not come up.
     pub fn new(name: &str) -> Result<Scenario> {
+        Scenario::on(name, kafka::shared()?)
+    }
+
+    /// The same on a broker of its own.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn on(name: &str, kafka: Arc<Kafka>) -> Result<Scenario> {
         let dir = run_dir()?.join(name);
         fs::create_dir(&dir).with_context(|| format!("there are two scenarios with the name {name}"))?;
         let scenario = Scenario {
             name: name.to_owned(),
             dir,
-            kafka: kafka::shared()?,
+            kafka,
+            output_kafka: None,
             minio: minio::shared()?,
         };
         scenario.minio.create_bucket(&scenario.bucket())?;
         Ok(scenario)
     }
 
-    /// Makes the input topic with 4 partitions, and the three output topics with 2.
+    /// The same with its output topics on another cluster.
+    pub fn with_outputs_on(mut self, kafka: Arc<Kafka>) -> Scenario {
+        self.output_kafka = Some(kafka);
+        self
+    }
+
+    /// The broker of the output topics.
+    pub fn outputs(&self) -> &Kafka {
+        self.output_kafka.as_ref().unwrap_or(&self.kafka)
+    }
+
+    /// Makes the input topic with 4 partitions, and the three output topics with 2 each.
     ///
     /// # Errors
     /// When the broker refuses.
@@ -133,7 +155,7 @@ impl Scenario {
             self.dead_letter_topic(),
             self.insights_topic(),
         ] {
-            self.kafka.create_topic(&topic, 2)?;
+            self.outputs().create_topic(&topic, 2)?;
         }
         Ok(())
     }
@@ -192,15 +214,28 @@ impl Scenario {
             ("--insights-topic", self.insights_topic()),
             ("--group-id", self.realtime_group()),
         ];
-        let program = Program::ours("realtime", &self.dir)
-            .arg("run")
-            .args(self.broker_flag());
+        let program = Program::ours("realtime", &self.dir).arg("run");
+        let program = self.kafka.as_service(program);
+        let program = match &self.output_kafka {
+            Some(outputs) => program.args(["--output-brokers", &outputs.brokers()]),
+            None => program,
+        };
         let program = program
             .env("LOGINLAKE_HTTP", "none")
             .env("LOGINLAKE_LOG_FORMAT", "text");
         topics
             .iter()
             .fold(program, |program, (flag, value)| program.args([*flag, value]))
+    }
+
+    /// `realtime dead-letters` with a command such as `list`, on this scenario's topics.
+    pub fn dead_letters(&self, command: &str) -> Program {
+        let program = Program::ours("realtime", &self.dir).args(["dead-letters", command]);
+        let program = self.kafka.as_service(program).env("LOGINLAKE_LOG_FORMAT", "text");
+        program
+            .args(["--input-topic", &self.input_topic()])
+            .args(["--dead-letter-topic", &self.dead_letter_topic()])
+            .args(["--group-id", &self.realtime_group()])
     }
 
     /// `olap ingest` from this scenario's input topic into its lake, without HTTP unless a flag says otherwise.
