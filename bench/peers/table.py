@@ -1,6 +1,7 @@
 """A look at a Delta table that goes past our own code: `table.py rows URI` counts its rows, `table.py sizes URI` also weighs
-its files, and what pyarrow writes for the same rows at zstd level 3 with everything else as it comes, one file for each table
-partition. S3 settings come from the AWS_* variables. Prints one JSON object.
+its files, and what pyarrow writes for the same rows in the same order at zstd level 3 with everything else as it comes, one
+file for each table partition. `table.py columns URI` says what each column takes in our files and in pyarrow's, in bytes a row.
+S3 settings come from the AWS_* variables. Prints one JSON object.
 """
 
 import json
@@ -30,18 +31,28 @@ def partition_filters(actions):
     return filters
 
 
-def pyarrow_bytes(table, actions):
-    """Bytes of the same rows as pyarrow writes them."""
+def pyarrow_files(table, actions):
+    """The same rows as pyarrow writes them, file by file."""
     dataset = table.to_pyarrow_dataset()
     partitioned_by = {name.removeprefix("partition.") for name in actions.column_names if name.startswith("partition.")}
     columns = [name for name in dataset.schema.names if name not in partitioned_by]
-    total = 0
     for expression in partition_filters(actions):
         sink = pa.BufferOutputStream()
         rows = dataset.to_table(columns=columns, filter=expression)
         pa.parquet.write_table(rows, sink, compression="zstd", compression_level=3)
-        total += sink.getvalue().size
-    return total
+        yield sink.getvalue()
+
+
+def column_bytes(files, rows):
+    """Compressed bytes a row of each column, over all files."""
+    totals = {}
+    for file in files:
+        metadata = pa.parquet.ParquetFile(file).metadata
+        for group in range(metadata.num_row_groups):
+            for index in range(metadata.num_columns):
+                column = metadata.row_group(group).column(index)
+                totals[column.path_in_schema] = totals.get(column.path_in_schema, 0) + column.total_compressed_size
+    return {name: round(total / rows, 3) for name, total in totals.items()}
 
 
 def main():
@@ -54,7 +65,12 @@ def main():
         "bytes": sum(actions.column("size_bytes").to_pylist()),
     }
     if what == "sizes":
-        result["pyarrow_zstd_3_bytes"] = pyarrow_bytes(table, actions)
+        result["pyarrow_zstd_3_bytes"] = sum(file.size for file in pyarrow_files(table, actions))
+    elif what == "columns":
+        dataset = table.to_pyarrow_dataset()
+        ours = (dataset.filesystem.open_input_file(path) for path in dataset.files)
+        result["columns"] = column_bytes(ours, result["rows"])
+        result["pyarrow_zstd_3_columns"] = column_bytes(map(pa.BufferReader, pyarrow_files(table, actions)), result["rows"])
     print(json.dumps(result))
 
 

@@ -8,27 +8,29 @@ use rdkafka::ClientConfig;
 /// Tuning of every consumer, as in `crates/kafka/src/consumer.rs`.
 const CONSUMER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
-    ("queued.max.messages.kbytes", "16384"),
+    ("queued.max.messages.kbytes", "4096"),
     ("queued.min.messages", "100000"),
-    ("fetch.message.max.bytes", "2097152"),
-    ("fetch.max.bytes", "16777216"),
+    ("fetch.message.max.bytes", "262144"),
+    ("fetch.max.bytes", "4194304"),
     ("fetch.wait.max.ms", "100"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
     ("max.poll.interval.ms", "120000"),
     ("topic.metadata.refresh.interval.ms", "30000"),
-    ("statistics.interval.ms", "0"),
+    ("statistics.interval.ms", "5000"),
 ];
 
 /// Tuning of every producer, as in `crates/kafka/src/producer/mod.rs`.
 const PRODUCER: &[(&str, &str)] = &[
     ("compression.codec", "lz4"),
-    ("linger.ms", "0"),
+    ("linger.ms", "10"),
+    ("partitioner", "murmur2_random"),
     ("batch.num.messages", "10000"),
     ("batch.size", "524288"),
-    ("queue.buffering.max.kbytes", "24576"),
+    ("queue.buffering.max.kbytes", "8192"),
     ("queue.buffering.max.messages", "200000"),
     ("message.max.bytes", "4194304"),
+    ("statistics.interval.ms", "5000"),
 ];
 
 fn client(brokers: &str, tuning: &[(&str, &str)], own: &[(&str, &str)]) -> ClientConfig {

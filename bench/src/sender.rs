@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::ClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::message::OwnedHeaders;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use crate::config;
@@ -47,8 +48,23 @@ impl Sender {
     /// # Errors
     /// No coordinator answers.
     pub fn start(brokers: &str, topic: &str, transactional_id: Option<&str>) -> Result<Sender> {
-        let config = config::producer(brokers, transactional_id);
-        let producer = ThreadedProducer::from_config_and_context(&config, Reports::default())?;
+        Self::with(
+            &config::producer(brokers, transactional_id),
+            topic,
+            transactional_id,
+        )
+    }
+
+    /// Prepares one that sends each record at once, instead of waiting for more.
+    ///
+    /// # Errors
+    /// As [`Sender::start`].
+    pub fn without_linger(brokers: &str, topic: &str) -> Result<Sender> {
+        Self::with(config::producer(brokers, None).set("linger.ms", "0"), topic, None)
+    }
+
+    fn with(config: &ClientConfig, topic: &str, transactional_id: Option<&str>) -> Result<Sender> {
+        let producer = ThreadedProducer::from_config_and_context(config, Reports::default())?;
         if transactional_id.is_some() {
             producer
                 .init_transactions(FLUSH_LIMIT)
@@ -64,8 +80,15 @@ impl Sender {
     ///
     /// # Errors
     /// librdkafka refuses the record.
-    pub fn send(&self, key: Option<&[u8]>, payload: Option<&[u8]>, timestamp_ms: Option<i64>) -> Result<()> {
+    pub fn send(
+        &self,
+        key: Option<&[u8]>,
+        payload: Option<&[u8]>,
+        timestamp_ms: Option<i64>,
+        headers: Option<OwnedHeaders>,
+    ) -> Result<()> {
         let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(&self.topic);
+        record.headers = headers;
         record.key = key;
         record.payload = payload;
         record.timestamp = timestamp_ms;

@@ -45,7 +45,7 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     let consumer = reader_at_end(&args.brokers, &args.output_topic)?;
-    let sender = Sender::start(&args.brokers, &args.input_topic, None)?;
+    let sender = Sender::without_linger(&args.brokers, &args.input_topic)?;
     let total = u64::from(args.rate) * u64::from(args.warm_up + args.seconds);
     let started = Instant::now();
     let warm_up = Duration::from_secs(args.warm_up.into());
@@ -89,7 +89,7 @@ fn send(sender: &Sender, rate: u32, total: u64, started: Instant) -> Result<f64>
         }
         generator.next_into(&mut record);
         let key = started.elapsed().as_nanos().to_string();
-        sender.send(Some(key.as_bytes()), record.payload(), None)?;
+        sender.send(Some(key.as_bytes()), record.payload(), None, None)?;
     }
     let seconds = started.elapsed().as_secs_f64();
     sender.flush()?;

@@ -1,4 +1,4 @@
-//! Copies a topic, key and payload and time, without looking into the records: the most that a consumer and a producer of
+//! Copies a topic, key and payload and time and headers, without looking into the records: the most that a consumer and a producer of
 //! librdkafka do in one process, and so the measure of what our work on a record costs.
 //!
 //! At least once it commits the offsets when everything is delivered; with `--transactional` records and offsets go
@@ -12,6 +12,7 @@ use clap::Parser;
 use loginlake_bench::backlog::{ANSWER_LIMIT, Backlog, Step};
 use loginlake_bench::sender::Sender;
 use rdkafka::Message;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage};
 use rdkafka::producer::Producer;
 use serde_json::json;
 
@@ -60,13 +61,23 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+fn copy(message: &BorrowedMessage<'_>, sender: &Sender) -> Result<()> {
+    let headers = message.headers().map(BorrowedHeaders::detach);
+    sender.send(
+        message.key(),
+        message.payload(),
+        message.timestamp().to_millis(),
+        headers,
+    )
+}
+
 fn copy_at_least_once(backlog: &mut Backlog, sender: &Sender) -> Result<u64> {
     let mut records = 0;
     let mut next_offsets = BTreeMap::new();
     loop {
         match backlog.poll(TICK)? {
             Step::Record(message) => {
-                sender.send(message.key(), message.payload(), message.timestamp().to_millis())?;
+                copy(&message, sender)?;
                 next_offsets.insert(message.partition(), message.offset() + 1);
                 records += 1;
             }
@@ -118,7 +129,7 @@ fn fill(backlog: &mut Backlog, sender: &Sender) -> Result<(u64, BTreeMap<i32, i6
         }
         match backlog.poll(TICK)? {
             Step::Record(message) => {
-                sender.send(message.key(), message.payload(), message.timestamp().to_millis())?;
+                copy(&message, sender)?;
                 next_offsets.insert(message.partition(), message.offset() + 1);
                 records += 1;
             }
