@@ -10,7 +10,7 @@ const CONSUMER: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "5"),
     ("queued.max.messages.kbytes", "4096"),
     ("queued.min.messages", "100000"),
-    ("fetch.message.max.bytes", "262144"),
+    ("fetch.message.max.bytes", "524288"),
     ("fetch.max.bytes", "4194304"),
     ("fetch.wait.max.ms", "100"),
     ("partition.assignment.strategy", "cooperative-sticky"),

@@ -34,6 +34,8 @@ const SLOWLY_GROWING: &[&str] = &[
     "timestamp",
     "raw_length",
 ];
+/// Small integers: worth a dictionary in files that are kept; in others looking each value up costs more than it saves.
+const SMALL: &[&str] = &["kafka_partition", "local_hour", "login_hour"];
 /// Lengths first, then the bytes of all values: what a general compressor finds more in than in lengths and bytes by turns.
 const LENGTHS_APART: Encoding = Encoding::DELTA_LENGTH_BYTE_ARRAY;
 /// In the form that Java's readers parse; they trust the statistics of no file whose writer they cannot.
@@ -103,7 +105,7 @@ fn builder(schema: &Schema, tier: Tier, expected_rows: u64) -> WriterPropertiesB
         } else if MAY_REPEAT.contains(&name) {
             // With a dictionary this is what follows when it has grown too large.
             builder = builder.set_column_encoding(column, LENGTHS_APART);
-        } else if SLOWLY_GROWING.contains(&name) {
+        } else if SLOWLY_GROWING.contains(&name) || (tier == Tier::Hot && SMALL.contains(&name)) {
             builder = builder
                 .set_column_dictionary_enabled(column.clone(), false)
                 .set_column_encoding(column, Encoding::DELTA_BINARY_PACKED);
