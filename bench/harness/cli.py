@@ -4,16 +4,23 @@ import argparse
 import signal
 import sys
 
-from . import delay, ingest, install, query, realtime, report
+from . import compact, delay, ingest, install, query, realtime, report
 from .machine import BenchError, facts, say
 from .session import open_session
 
-BENCHMARKS = {"realtime": realtime.bench, "delay": delay.bench, "ingest": ingest.bench, "query": query.bench}
+BENCHMARKS = {
+    "realtime": realtime.bench,
+    "delay": delay.bench,
+    "ingest": ingest.bench,
+    "compact": compact.bench,
+    "query": query.bench,
+}
 # What a benchmark needs beside our binaries.
 NEEDS = {
     "realtime": [lambda: install.real_parts("kafka"), install.streams],
     "delay": [lambda: install.real_parts("kafka"), install.streams],
     "ingest": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
+    "compact": [install.python_peers],
     "query": [install.python_peers],
 }
 # A machine that does other work at the same time makes figures that nobody can repeat.

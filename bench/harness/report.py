@@ -88,6 +88,32 @@ def ingest(result):
     return text + "\n\n" + table([f"files of {files['rows']:,} rows", "files", "bytes per row", "to pyarrow"], sizes)
 
 
+def compact(result):
+    """Many small files into few."""
+    names = {"compact": "deltalake optimize.compact", "z_order": "deltalake optimize.z_order"}
+    peer = result["contestants"]["compact"]["median"]["seconds"]
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median = contestant["median"]
+        rows.append(
+            [
+                names.get(name, name),
+                f"{median['seconds']:.1f} s",
+                ratio(peer, median["seconds"]),
+                f"{median['cpu_seconds_per_million']:.2f}",
+                f"{median['peak_mib']:,.0f} MiB",
+                f"{median['files']:.0f}",
+                f"{median['bytes'] / result['rows']:.1f}",
+            ]
+        )
+    header = ["contestant", "whole process", "speed to optimize.compact", "CPU s per million", "peak memory", "files", "bytes per row"]
+    before = result["before"]
+    return (
+        f"**Compaction**, {result['rows']:,} rows of one day in {before['files']} files of "
+        f"{before['bytes'] / result['rows']:.1f} bytes a row on the local disk, {of_runs(result)}\n\n" + table(header, rows)
+    )
+
+
 def query(result):
     """SQL on a local lake."""
     rows = []
@@ -101,7 +127,7 @@ def query(result):
     )
 
 
-RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "query": query}
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "compact": compact, "query": query}
 
 
 def machine(facts):

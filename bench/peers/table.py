@@ -1,6 +1,6 @@
-"""A look at a Delta table that goes past our own code: `table.py rows URI` counts its rows, `table.py sizes URI` also weighs
-its files, and what pyarrow writes for the same rows in the same order at zstd level 3 with everything else as it comes, one
-file for each table partition. `table.py columns URI` says what each column takes in our files and in pyarrow's, in bytes a row.
+"""A look at a Delta table that goes past our own code: `table.py rows URI` counts rows, files and bytes, `table.py sizes URI`
+also weighs what pyarrow writes for the same rows in the same order at zstd level 3 with everything else as it comes, one file
+for each table partition. `table.py columns URI` says what each column takes in our files and in pyarrow's, in bytes a row.
 S3 settings come from the AWS_* variables. Prints one JSON object.
 """
 

@@ -420,7 +420,7 @@ async fn a_store_that_never_answers_a_commit_ends_the_run_and_keeps_the_files() 
 async fn partitions_larger_than_the_budget_go_through_temporary_files() {
     let mut lake = TestLake::new().await;
     for _ in 0..3 {
-        lake.ingest(&[0, 1], 8_000, 0).await;
+        lake.ingest(&[0, 1], 24_000, 0).await;
     }
     let before = lake.snapshot(TableName::Logins).await;
     let spill = tempfile::tempdir().unwrap();

@@ -18,6 +18,10 @@ pub(super) struct Budget {
     pub(super) row_group_bytes: usize,
     pub(super) spill_reservation_bytes: usize,
     pub(super) batch_rows: usize,
+    /// Of one job: rows that wait to be sorted, and later to be merged.
+    pub(super) rows_bytes: usize,
+    /// Rows that are put together and encoded at a time.
+    pub(super) chunk_rows: usize,
 }
 
 impl Budget {
@@ -42,6 +46,9 @@ impl Budget {
             row_group_bytes: (per_job / 4).clamp(*ROW_GROUP_BYTES.start(), *ROW_GROUP_BYTES.end()),
             spill_reservation_bytes: (per_job / 8).min(10 << 20),
             batch_rows,
+            rows_bytes: per_job / 3,
+            // A row of logins is about 200 bytes; two chunks are there at a time.
+            chunk_rows: (per_job / 16 / 256).clamp(2048, 64 << 10),
         })
     }
 }

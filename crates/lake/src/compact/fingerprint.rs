@@ -46,6 +46,13 @@ impl Fingerprint {
         Ok(())
     }
 
+    /// Adds the rows of another fingerprint.
+    pub(crate) fn merge(&mut self, other: Fingerprint) {
+        self.rows += other.rows;
+        self.sum = self.sum.wrapping_add(other.sum);
+        self.xor ^= other.xor;
+    }
+
     fn add(&mut self, partition: i32, offset: i64) {
         let hash = hash(partition, offset);
         self.rows += 1;

@@ -3,7 +3,7 @@
 //! In the order in which it happens:
 //! - [`files`]: how the files of a table are: how many, how large, how many small ones;
 //! - [`mod@plan`]: which files of which partitions are rewritten (pure);
-//! - `budget`, `scan`, `rewrite`: rows read, sorted in bounded memory and written;
+//! - `budget`, `scan`, `sort`, `rewrite`: rows read, sorted in bounded memory and written;
 //! - [`fingerprint`]: the proof that these are the same rows;
 //! - [`mod@execute`]: a partition after the other rewritten, proved and committed;
 //! - [`report`]: what is told meanwhile and at the end.
@@ -21,6 +21,7 @@ pub mod plan;
 pub mod report;
 mod rewrite;
 mod scan;
+mod sort;
 pub(crate) mod text;
 
 pub use execute::{ExecuteOptions, execute};

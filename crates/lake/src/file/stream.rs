@@ -6,24 +6,19 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use bytes::Bytes;
-use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::ObjectStore;
 use parquet::arrow::ArrowWriter;
-use parquet::errors::ParquetError;
-use tokio::task::JoinSet;
 
+use super::parts::PartUpload;
 use super::properties::{Tier, writer_properties};
+use super::row_groups::write_error;
 use super::stats::delta_stats;
-use super::upload::PART_BYTES;
 use crate::error::LakeError;
 use crate::table::TablePartition;
 use crate::table::commit::NewFile;
 
 /// Rows of a row group: what queries skip by, and what a reader holds at a time.
 pub(crate) const ROW_GROUP_ROWS: u64 = 1024 * 1024;
-/// Parts of one file on their way at the same time.
-const PARTS_IN_FLIGHT: usize = 4;
 
 /// A file that is being written.
 pub(crate) struct FileStream {
@@ -50,16 +45,7 @@ impl FileStream {
         let properties = writer_properties(schema, Tier::Compacted, expected_rows.min(ROW_GROUP_ROWS));
         let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.as_ref().clone()))
             .map_err(|error| write_error(&path, error))?;
-        let location = Path::parse(&path)
-            .map_err(|source| LakeError::from_store(place, object_store::Error::InvalidPath { source }))?;
-        let upload = PartUpload {
-            store,
-            location,
-            multipart: None,
-            waiting: Vec::new(),
-            parts: JoinSet::new(),
-            size: 0,
-        };
+        let upload = PartUpload::begin(store, place, &path)?;
         let schema = Arc::clone(schema);
         Ok(Self {
             place: place.to_owned(),
@@ -108,7 +94,7 @@ impl FileStream {
             .map_err(|error| LakeError::from_store(&self.place, error))?;
         Ok(NewFile {
             path: self.path.clone(),
-            size_bytes: self.upload.size,
+            size_bytes: self.upload.size(),
             modified_ms: chrono::Utc::now().timestamp_millis(),
             partition_values: partition.values(),
             rows: self.rows,
@@ -116,14 +102,9 @@ impl FileStream {
         })
     }
 
-    /// Gives up a file that was not finished: the parts in the store would be kept, and charged for, otherwise.
-    pub(crate) async fn abort(mut self) {
-        self.upload.parts.shutdown().await;
-        if let Some(mut multipart) = self.upload.multipart.take()
-            && let Err(error) = multipart.abort().await
-        {
-            tracing::debug!(path = self.path, %error, "parts of an abandoned upload stay in the store");
-        }
+    /// Gives up a file that was not finished.
+    pub(crate) async fn abort(self) {
+        self.upload.abort().await;
     }
 
     async fn push_encoded(&mut self) -> Result<(), LakeError> {
@@ -135,88 +116,17 @@ impl FileStream {
     }
 }
 
-fn write_error(path: &str, source: ParquetError) -> LakeError {
-    LakeError::Parquet {
-        action: "write",
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// Bytes into an object: one put when they are few, parts of equal size otherwise.
-struct PartUpload {
-    store: Arc<dyn ObjectStore>,
-    location: Path,
-    multipart: Option<Box<dyn MultipartUpload>>,
-    /// The beginning of the next part.
-    waiting: Vec<u8>,
-    /// Parts on their way, next to the encoding of the following ones.
-    parts: JoinSet<object_store::Result<()>>,
-    size: u64,
-}
-
-impl PartUpload {
-    async fn push(&mut self, mut bytes: Bytes) -> object_store::Result<()> {
-        self.size += bytes.len() as u64;
-        while self.waiting.len() + bytes.len() > PART_BYTES {
-            let head = bytes.split_to(PART_BYTES - self.waiting.len());
-            self.waiting.extend_from_slice(&head);
-            self.put_part().await?;
-        }
-        self.waiting.extend_from_slice(&bytes);
-        Ok(())
-    }
-
-    async fn put_part(&mut self) -> object_store::Result<()> {
-        let part = std::mem::take(&mut self.waiting);
-        while self.parts.len() >= PARTS_IN_FLIGHT {
-            self.join_part().await?;
-        }
-        if self.multipart.is_none() {
-            self.multipart = Some(self.store.put_multipart(&self.location).await?);
-        }
-        if let Some(multipart) = &mut self.multipart {
-            self.parts.spawn(multipart.put_part(part.into()));
-        }
-        Ok(())
-    }
-
-    async fn join_part(&mut self) -> object_store::Result<()> {
-        match self.parts.join_next().await {
-            None => Ok(()),
-            Some(Ok(result)) => result,
-            Some(Err(error)) => Err(object_store::Error::Generic {
-                store: "upload",
-                source: Box::new(error),
-            }),
-        }
-    }
-
-    async fn finish(&mut self) -> object_store::Result<()> {
-        if self.multipart.is_none() {
-            let bytes = std::mem::take(&mut self.waiting);
-            return self.store.put(&self.location, bytes.into()).await.map(|_| ());
-        }
-        self.put_part().await?;
-        while !self.parts.is_empty() {
-            self.join_part().await?;
-        }
-        if let Some(multipart) = &mut self.multipart {
-            multipart.complete().await?;
-        }
-        self.multipart = None;
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use arrow::array::{ArrayRef, AsArray, Int64Array, StringArray};
     use arrow::datatypes::Int64Type;
     use futures::TryStreamExt;
+    use object_store::ObjectStoreExt;
     use object_store::memory::InMemory;
+    use object_store::path::Path;
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+    use super::super::upload::PART_BYTES;
     use super::*;
 
     const ROWS_PER_BATCH: i64 = 512;
@@ -261,10 +171,7 @@ mod tests {
         for number in 0..BATCHES {
             file.write(&batch(number)).await.unwrap();
         }
-        assert!(
-            file.upload.multipart.is_some(),
-            "parts are uploaded while rows come"
-        );
+        assert!(file.upload.is_multipart(), "parts are uploaded while rows come");
         let new = file.finish(&TablePartition::default()).await.unwrap();
         let stored = store
             .get(&Path::from("a/b.parquet"))
@@ -292,7 +199,7 @@ mod tests {
         let store = Arc::new(InMemory::new());
         let mut file = begin(&store);
         file.write(&batch(0)).await.unwrap();
-        assert!(file.upload.multipart.is_none());
+        assert!(!file.upload.is_multipart());
         file.abort().await;
         let objects: Vec<_> = store.list(None).try_collect().await.unwrap();
         assert_eq!(objects.len(), 0);

@@ -1,14 +1,15 @@
 //! The rows of some files, sorted, into new files, in bounded memory whatever their number.
 //!
-//! DataFusion reads (columns by name, missing ones as nulls) and sorts, spilling sorted runs to temporary files when its
-//! share of the budget is full; merging, encoding and uploading go on next to each other. The positions of the rows are
-//! fingerprinted as they are read, and again from the files that are in the store at the end: what lies between the two,
-//! upload included, is proved and not trusted.
+//! Logins are sorted by the sort that was made for them ([`super::sort`], written by `logins`); rejected records, and logins
+//! that it cannot sort, by DataFusion (`engine`). The positions of the rows are fingerprinted as they are read, and again
+//! from the files that are in the store at the end: what lies between the two, upload included, is proved and not trusted.
+
+mod engine;
+mod logins;
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::config::SpillCompression;
 use datafusion::error::DataFusionError;
@@ -17,32 +18,24 @@ use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
-use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{LexOrdering, PhysicalSortExpr};
-use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::sorts::sort::SortExec;
-use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
-use futures::{StreamExt, TryStreamExt, stream};
-use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use futures::TryStreamExt;
 use uuid::Uuid;
 
 use super::budget::Budget;
 use super::fingerprint::{Fingerprint, POSITION_COLUMNS};
 use super::plan::{COMPACTED_PREFIX, PartitionPlan};
-use super::scan::{FingerprintedScan, TABLE_URL, object, scan};
+use super::scan::{TABLE_URL, object, scan};
+use super::sort::{self, SortError, SortOptions};
 use super::text::bytes_text;
 use crate::error::{LakeError, error_chain};
-use crate::file::stream::FileStream;
 use crate::store::Lake;
+use crate::table::TableName;
 use crate::table::commit::NewFile;
 use crate::table::schema::table_schema;
-use crate::table::{DataFile, TableName};
 
-/// Sorted batches between the merge and the writer.
-const BATCHES_IN_FLIGHT: usize = 2;
+/// Threads of one job, at most: each holds rows of its own.
+const MAX_THREADS: usize = 4;
 
 /// What rewrites share: the memory, the temporary files, the table.
 pub(super) struct Rewriter {
@@ -54,6 +47,7 @@ pub(super) struct Rewriter {
     /// The columns that fingerprints are made of.
     positions: SchemaRef,
     budget: Budget,
+    sort: SortOptions,
 }
 
 /// What a rewrite did, besides its files.
@@ -74,6 +68,11 @@ impl Rewriter {
         let setup =
             |error: DataFusionError| LakeError::Configuration(format!("cannot set up a sort: {error}"));
         let budget = Budget::divide(table, memory_budget_bytes, jobs)?;
+        let sort = SortOptions {
+            rows_bytes: budget.rows_bytes,
+            threads: threads(jobs),
+            spill_directory: spill_directory.clone(),
+        };
         let disk = match spill_directory {
             Some(directory) => DiskManagerMode::Directories(vec![directory]),
             None => DiskManagerMode::OsTmpDirectory,
@@ -100,6 +99,7 @@ impl Rewriter {
             runtime,
             positions: Arc::new(Schema::new(positions)),
             budget,
+            sort,
         })
     }
 
@@ -117,107 +117,32 @@ impl Rewriter {
         files: &mut Vec<NewFile>,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Rewritten, LakeError> {
-        let engine_error = |error| self.engine_error(plan, error);
-        let read = Arc::new(Mutex::new(Fingerprint::default()));
-        let sort = self.sorted(&plan.sources, schema, &read).map_err(engine_error)?;
-        let mut rows = self.start(Arc::clone(&sort), plan)?;
-        let expected_rows = plan.rows().unwrap_or(u64::MAX);
-        let mut open: Option<FileStream> = None;
-        let result = async {
-            while let Some(batch) = rows.next().await {
-                let batch = batch.map_err(engine_error)?;
-                let file = match &mut open {
-                    Some(file) => file,
-                    none => none.insert(self.begin(plan, schema, batch_id, files.len(), expected_rows)?),
-                };
-                file.write(&batch).await?;
-                progress(batch.num_rows() as u64);
-                if file.size_bytes() >= target_file_bytes {
-                    files.push(file.finish(&plan.partition).await?);
-                    open = None;
-                }
-            }
-            if let Some(file) = &mut open {
-                files.push(file.finish(&plan.partition).await?);
-                open = None;
-            }
-            Ok(())
-        }
-        .await;
-        if let Some(unfinished) = open.take() {
-            unfinished.abort().await;
-        }
-        result?;
-        let read = *read.lock().unwrap_or_else(PoisonError::into_inner);
-        self.prove(plan, read, files).await?;
-        let spilled = sort
-            .metrics()
-            .and_then(|metrics| metrics.spilled_bytes())
-            .unwrap_or(0);
-        Ok(Rewritten {
-            fingerprint: read,
-            spilled_bytes: spilled as u64,
-        })
-    }
-
-    fn begin(
-        &self,
-        plan: &PartitionPlan,
-        schema: &SchemaRef,
-        batch_id: Uuid,
-        number: usize,
-        expected_rows: u64,
-    ) -> Result<FileStream, LakeError> {
-        let path = format!(
-            "{}{COMPACTED_PREFIX}{batch_id}-{number:03}.zstd.parquet",
-            plan.partition.folder()
-        );
-        let store = Arc::clone(&self.store);
-        FileStream::begin(
-            store,
-            &self.place,
-            path,
+        let output = Output {
+            rewriter: self,
+            plan,
             schema,
-            expected_rows,
-            self.budget.row_group_bytes,
-        )
-    }
-
-    /// The plan: scans, each fingerprinted, into one external sort.
-    fn sorted(
-        &self,
-        sources: &[DataFile],
-        schema: &SchemaRef,
-        read: &Arc<Mutex<Fingerprint>>,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let scan = scan(
-            sources
-                .iter()
-                .map(|file| object(&file.path, file.size_bytes, file.modified_ms)),
-            schema,
-        )?;
-        let counted = (0..scan.properties().output_partitioning().partition_count()).map(|partition| {
-            let (scan, schema, read) = (Arc::clone(&scan), Arc::clone(schema), Arc::clone(read));
-            Arc::new(FingerprintedScan {
-                scan,
-                partition,
+            target_file_bytes,
+            batch_id,
+            progress,
+        };
+        let sorted = match sort_keys(self.table) {
+            &[first, second, third] if self.table == TableName::Logins => sort::sorted(
+                &self.store,
+                &plan.sources,
                 schema,
-                read,
-            }) as Arc<dyn PartitionStream>
-        });
-        let counted =
-            StreamingTableExec::try_new(Arc::clone(schema), counted.collect(), None, [], false, None)?;
-        let keys = sort_keys(self.table).iter().map(|name| {
-            Ok(PhysicalSortExpr::new_default(Arc::new(Column::new_with_schema(
-                name, schema,
-            )?)))
-        });
-        let keys = LexOrdering::new(keys.collect::<Result<Vec<_>, DataFusionError>>()?)
-            .ok_or_else(|| DataFusionError::Internal("a sort without keys".to_owned()))?;
-        Ok(Arc::new(SortExec::new(
-            keys,
-            Arc::new(CoalescePartitionsExec::new(Arc::new(counted))),
-        )))
+                [first, second, third],
+                &self.sort,
+            )
+            .await
+            .map_err(|error| self.sort_error(plan, error))?,
+            _ => None,
+        };
+        let rewritten = match sorted {
+            Some(sorted) => output.write_sorted(sorted, files).await?,
+            None => output.sort_by_engine(files).await?,
+        };
+        self.prove(plan, rewritten.fingerprint, files).await?;
+        Ok(rewritten)
     }
 
     fn context(&self) -> Arc<TaskContext> {
@@ -229,38 +154,6 @@ impl Rewriter {
                 .with_session_config(config)
                 .with_runtime(Arc::clone(&self.runtime)),
         )
-    }
-
-    /// Runs the sort in a task of its own, which ends when the receiver is dropped.
-    fn start(
-        &self,
-        sort: Arc<dyn ExecutionPlan>,
-        plan: &PartitionPlan,
-    ) -> Result<impl futures::Stream<Item = Result<RecordBatch, DataFusionError>> + Unpin + use<>, LakeError>
-    {
-        let mut sorted = sort
-            .execute(0, self.context())
-            .map_err(|error| self.engine_error(plan, error))?;
-        let (sender, receiver) = mpsc::channel(BATCHES_IN_FLIGHT);
-        let mut task = JoinSet::new();
-        task.spawn(async move {
-            while let Some(batch) = sorted.next().await {
-                if sender.send(batch).await.is_err() {
-                    break;
-                }
-            }
-        });
-        // The task is part of the stream: it is aborted with it, and a panic in it is an error, not an early end.
-        let received = stream::unfold((receiver, task), |(mut receiver, mut task)| async move {
-            if let Some(batch) = receiver.recv().await {
-                return Some((batch, (receiver, task)));
-            }
-            match task.join_next().await {
-                Some(Err(error)) => Some((Err(DataFusionError::External(Box::new(error))), (receiver, task))),
-                _ => None,
-            }
-        });
-        Ok(Box::pin(received))
     }
 
     /// Compares what was read with what the log says and with what is in the store now.
@@ -311,22 +204,54 @@ impl Rewriter {
         Ok(stored)
     }
 
+    /// Where the next file of a rewrite is.
+    fn path(&self, plan: &PartitionPlan, batch_id: Uuid, number: usize) -> String {
+        format!(
+            "{}{COMPACTED_PREFIX}{batch_id}-{number:03}.zstd.parquet",
+            plan.partition.folder()
+        )
+    }
+
+    fn sort_error(&self, plan: &PartitionPlan, error: SortError) -> LakeError {
+        match error {
+            SortError::Source { path, error } => self.parquet_error("read", &path, error),
+            SortError::Spill(error) => LakeError::Configuration(format!(
+                "cannot sort {}/{} through temporary files: {error}; give the temporary directory more room",
+                self.place, plan.partition
+            )),
+            SortError::Layout(detail) => {
+                LakeError::Invariant(format!("cannot sort {}/{}: {detail}", self.place, plan.partition))
+            }
+        }
+    }
+
+    fn parquet_error(
+        &self,
+        action: &'static str,
+        path: &str,
+        source: parquet::errors::ParquetError,
+    ) -> LakeError {
+        match store_error(&source) {
+            Some(detail) => LakeError::Unreachable {
+                place: self.place.clone(),
+                detail,
+            },
+            None => LakeError::Parquet {
+                action,
+                path: format!("{}/{path}", self.place),
+                source,
+            },
+        }
+    }
+
     fn engine_error(&self, plan: &PartitionPlan, error: DataFusionError) -> LakeError {
         let path = format!("{}/{}", self.place, plan.partition);
         match error {
             DataFusionError::ObjectStore(error) => LakeError::from_store(&self.place, *error),
             DataFusionError::Context(_, inner) => self.engine_error(plan, *inner),
-            DataFusionError::ParquetError(error) => match store_error(&error) {
-                Some(detail) => LakeError::Unreachable {
-                    place: self.place.clone(),
-                    detail,
-                },
-                None => LakeError::Parquet {
-                    action: "read",
-                    path,
-                    source: *error,
-                },
-            },
+            DataFusionError::ParquetError(error) => {
+                self.parquet_error("read", &plan.partition.to_string(), *error)
+            }
             error => match error.find_root() {
                 DataFusionError::ResourcesExhausted(detail) => LakeError::Configuration(format!(
                     "cannot sort {path} in {}: raise the memory budget, or give the temporary directory more room ({detail})",
@@ -340,6 +265,22 @@ impl Rewriter {
             },
         }
     }
+}
+
+/// What a rewrite makes, and tells of it.
+struct Output<'a> {
+    rewriter: &'a Rewriter,
+    plan: &'a PartitionPlan,
+    schema: &'a SchemaRef,
+    target_file_bytes: u64,
+    batch_id: Uuid,
+    progress: &'a (dyn Fn(u64) + Send + Sync),
+}
+
+/// Threads of one job.
+fn threads(jobs: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / jobs.max(1)).clamp(1, MAX_THREADS)
 }
 
 /// How the rows of a compacted file are sorted: what queries group and filter by comes first.
