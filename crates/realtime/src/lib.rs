@@ -4,9 +4,11 @@
 //! - [`insights`]: what each window of a run looks like, as a log line, a record and a file;
 //! - [`live`]: the dashboard of what the whole group does;
 //! - [`dead_letters`]: `realtime dead-letters`: list, show and replay what was rejected;
+//! - [`index`]: `realtime index`: processed logins in OpenSearch;
 //! - [`setup`]: arguments and configuration into what a run is told.
 
 pub mod dead_letters;
+pub mod index;
 pub mod insights;
 pub mod live;
 pub mod run;

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
+use axum::Router;
 use clap::{Args, Parser, Subcommand};
 use loginlake_realtime::dead_letters::{self, DeadLettersArgs};
+use loginlake_realtime::index::{self, IndexArgs};
 use loginlake_realtime::insights::{self, InsightHandle, InsightsArgs, InsightsSettings};
 use loginlake_realtime::live;
 use loginlake_realtime::run::{self, Progress};
@@ -29,6 +31,8 @@ struct Cli {
 enum Command {
     /// Read the input topic, republish enriched events, send bad ones to the dead letters
     Run(Box<RunCommand>),
+    /// Keep the processed logins in OpenSearch, each once
+    Index(Box<IndexArgs>),
     /// List, show or replay what was rejected
     DeadLetters(Box<DeadLettersArgs>),
 }
@@ -60,6 +64,7 @@ fn main_inner() -> Result<(), ExitError> {
             let insights = command.insights.resolve(&file)?;
             run_service(command.run.resolve(&file)?, &insights)
         }
+        Command::Index(args) => index_service(args.resolve(&file)?),
         Command::DeadLetters(args) => dead_letters::run(*args, &file),
     }
 }
@@ -96,4 +101,29 @@ fn run_service(resolved: setup::Resolved, insights: &InsightsSettings) -> Result
     live.stop();
     runtime.block_on(server.shutdown());
     result.map(|_| ())
+}
+
+fn index_service(resolved: index::args::Resolved) -> Result<(), ExitError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| ExitError::failed(format!("cannot start the runtime: {error}")))?;
+    let _entered = runtime.enter();
+    let shutdown = Shutdown::on_signals()
+        .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
+    let index::args::Resolved {
+        options,
+        http,
+        create_topics,
+    } = resolved;
+    index::args::create_missing_topics(&options, create_topics)?;
+    let (metrics, health) = (Metrics::new("index"), Health::new());
+    let server = runtime.block_on(http::serve(http, metrics.clone(), health.clone(), Router::new()))?;
+    if let Some(address) = server.local_addr() {
+        tracing::info!(%address, "health and metrics");
+    }
+    let result = index::run(&options, &shutdown, &health, &metrics);
+    runtime.block_on(server.shutdown());
+    result
 }

@@ -6,7 +6,7 @@
 //! 1. [`config`] resolves defaults < file < environment < flags into plain settings, once;
 //! 2. [`logging`] sends structured logs to stderr;
 //! 3. [`shutdown`] turns signals into one request to stop;
-//! 4. [`metrics`] and [`health`] say what the service does and whether it still does it;
+//! 4. [`metrics`] and [`health`] say what the service does and whether it still does it, [`delays`] how late its records are;
 //! 5. [`http`] serves both, and whatever the service adds;
 //! 6. [`backoff`] paces what is tried again;
 //! 7. [`exit`] ends the process with one clear line and the right code.
@@ -25,6 +25,8 @@ pub mod logging;
 pub mod shutdown;
 
 pub mod metrics;
+
+pub mod delays;
 
 pub mod health;
 

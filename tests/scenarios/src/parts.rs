@@ -17,6 +17,14 @@ pub enum Part {
     Reader,
     /// A schema registry (Apicurio), and a Java to run it.
     Registry,
+    /// An OpenSearch node: jars, and a Java to run them.
+    OpenSearch,
+    /// Prometheus and promtool.
+    Prometheus,
+    /// Apache Spark with Delta Lake. Installed only when it is asked for.
+    Spark,
+    /// The Trino server. Installed only when it is asked for.
+    Trino,
 }
 
 impl Part {
@@ -28,11 +36,16 @@ impl Part {
             Part::Reader => python_program(),
             // A link, which leads nowhere when that Java was removed.
             Part::Registry => registry_java(),
+            Part::OpenSearch => opensearch_libs(),
+            // A link, too, where the system has it.
+            Part::Prometheus => prometheus_program("prometheus"),
+            Part::Spark => spark_program(),
+            Part::Trino => trino_dir().join("java"),
         };
         if !file.exists() {
             return Some(format!("{} is not installed: tests/parts/install", self.name()));
         }
-        if self == Part::Kafka && !java_runs() {
+        if matches!(self, Part::Kafka | Part::OpenSearch) && !java_runs() {
             return Some("there is no java in PATH".to_owned());
         }
         None
@@ -44,6 +57,10 @@ impl Part {
             Part::Minio => "MinIO",
             Part::Reader => "the independent reader",
             Part::Registry => "the schema registry",
+            Part::OpenSearch => "OpenSearch",
+            Part::Prometheus => "Prometheus",
+            Part::Spark => "Spark",
+            Part::Trino => "Trino",
         }
     }
 }
@@ -71,6 +88,16 @@ pub fn kafka_libs() -> PathBuf {
     top().join(".parts/kafka/libs")
 }
 
+/// The folder of OpenSearch's jars.
+pub fn opensearch_libs() -> PathBuf {
+    top().join(".parts/opensearch/libs")
+}
+
+/// `prometheus` or `promtool`.
+pub fn prometheus_program(name: &str) -> PathBuf {
+    top().join(".parts/prometheus").join(name)
+}
+
 /// The MinIO server.
 pub fn minio_program() -> PathBuf {
     top().join(".parts/minio/minio")
@@ -79,6 +106,21 @@ pub fn minio_program() -> PathBuf {
 /// The Python that has deltalake and DuckDB.
 pub fn python_program() -> PathBuf {
     top().join(".parts/py/bin/python")
+}
+
+/// The Python that has Spark.
+pub fn spark_program() -> PathBuf {
+    top().join(".parts/spark/py/bin/python")
+}
+
+/// The folder of Delta Lake's jars for Spark.
+pub fn spark_jars() -> PathBuf {
+    top().join(".parts/spark/jars")
+}
+
+/// The folder of Trino: `lib`, `plugin`, and a link `java` to the Java that it is run with.
+pub fn trino_dir() -> PathBuf {
+    top().join(".parts/trino")
 }
 
 /// The folder of the schema registry.

@@ -4,6 +4,7 @@
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use loginlake_service::delays::DelayHistogram;
 use loginlake_service::metrics::Metrics;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -11,7 +12,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use super::delays::DelayHistogram;
 use super::lag::Lag;
 pub use super::pending::{Counted, Pending};
 use super::transform::OUTPUT_REFUSED;

@@ -10,13 +10,12 @@
 //! - `size`: makes transactions smaller while commits are slow;
 //! - `rate`: holds `--max-rate`; `stall`: how long to wait after a failure, and when it is over; `hold`: waits, and serves
 //!   the group meanwhile;
-//! - [`metrics`]: what is counted, after the commit; `pending` and `delays`: what is counted before, for each record;
+//! - [`metrics`]: what is counted, after the commit; `pending`: what is counted before, for each record;
 //! - `watch`: lag, queues and quotas, once a second; `lag`: how far behind a partition is.
 //!
 //! An instance runs one or more workers, each a member of the consumer group with its own producer.
 
 mod at_least_once;
-mod delays;
 mod exactly_once;
 mod hold;
 mod lag;

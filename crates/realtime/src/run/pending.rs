@@ -5,8 +5,8 @@
 use std::time::{Duration, Instant};
 
 use loginlake_events::RejectReason;
+use loginlake_service::delays::Delays;
 
-use super::delays::Delays;
 use super::transform::Outcome;
 
 /// An input record, as far as it is counted.

@@ -86,6 +86,8 @@ pub enum Service {
     Ingest,
     /// `olap maintain`. It has no consumer group of its own and uses that of ingest.
     Maintain,
+    /// `realtime index`.
+    Index,
 }
 
 impl Service {
@@ -94,6 +96,7 @@ impl Service {
             Self::Realtime => 8080,
             Self::Ingest => 8081,
             Self::Maintain => 8082,
+            Self::Index => 8083,
         }
     }
 
@@ -102,6 +105,7 @@ impl Service {
             Self::Realtime => file.realtime.http,
             Self::Ingest => file.ingest.http,
             Self::Maintain => file.maintain.http,
+            Self::Index => file.index.http,
         }
     }
 
@@ -109,6 +113,7 @@ impl Service {
         match self {
             Self::Realtime => "loginlake-realtime",
             Self::Ingest | Self::Maintain => "loginlake-olap",
+            Self::Index => "loginlake-index",
         }
     }
 
@@ -116,6 +121,7 @@ impl Service {
         match self {
             Self::Realtime => file.realtime.group_id.as_ref(),
             Self::Ingest | Self::Maintain => file.ingest.group_id.as_ref(),
+            Self::Index => file.index.group_id.as_ref(),
         }
     }
 }
@@ -124,7 +130,7 @@ impl Service {
 #[derive(Args, Clone, Debug, Default)]
 pub struct HttpArgs {
     /// Address of health, metrics and dashboard, or `none` [default: 127.0.0.1, port 8080 realtime, 8081 ingest, 8082
-    /// maintain]
+    /// maintain, 8083 index]
     #[arg(long, env = "LOGINLAKE_HTTP", hide_env_values = true, value_name = "ADDR")]
     pub http: Option<HttpAddress>,
     /// Let other machines reach it: there is no authentication (needed in a container)

@@ -63,6 +63,8 @@ pub struct ConfigFile {
     pub maintain: MaintainSection,
     /// `olap query`, `shell`, `serve`.
     pub query: QuerySection,
+    /// `realtime index`.
+    pub index: IndexSection,
     /// What happens to personal fields.
     pub privacy: PrivacySection,
 }
@@ -127,22 +129,30 @@ pub struct IngestSection {
     pub partition_by: Option<TablePartitioning>,
 }
 
-/// `[maintain]`: compaction and vacuum.
+/// `[maintain]`: compaction, the batch view, vacuum.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MaintainSection {
     /// Address of health and metrics, or `none`; default `127.0.0.1:8082`.
     pub http: Option<HttpAddress>,
-    /// How often small files are rewritten into large ones, a duration; default: chosen by the service.
-    pub compact_every: Option<Span>,
+    /// When small files are rewritten into large ones: a duration, a cron expression in UTC, or `never`; default `5m`.
+    pub compact_every: Option<String>,
+    /// When `logins_hourly` is refreshed, likewise; default `5m`.
+    pub refresh_every: Option<String>,
     /// Size that compaction aims at, bytes; default: chosen by the service.
     pub target_file_bytes: Option<ByteSize>,
     /// Bytes that compaction may hold in memory; default: chosen by the service.
     pub memory_budget: Option<ByteSize>,
-    /// How often unreferenced files are deleted, a duration; default: chosen by the service.
-    pub vacuum_every: Option<Span>,
-    /// How long unreferenced files are kept, a duration; default: chosen by the service.
+    /// When unreferenced files and expired logs are deleted, likewise; default `24h`.
+    pub vacuum_every: Option<String>,
+    /// How long unreferenced files are kept, a duration; default `7d`.
     pub vacuum_retention: Option<Span>,
+    /// How far back the tables' logs reach, a duration; default `30d`.
+    pub log_retention: Option<Span>,
+    /// Bytes that wait for compaction above which `olap maintain` is not ready; default `50GiB`.
+    pub debt_limit: Option<ByteSize>,
+    /// Table partitions that are compacted at the same time; default 1.
+    pub jobs: Option<u16>,
 }
 
 /// `[query]`: SQL on the tables.
@@ -155,6 +165,36 @@ pub struct QuerySection {
     pub timeout: Option<Span>,
     /// Most rows of a result; default: unlimited.
     pub max_rows: Option<u64>,
+}
+
+/// `[index]`: processed logins in OpenSearch.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct IndexSection {
+    /// Address of OpenSearch, without credentials; default `http://127.0.0.1:9200`.
+    pub url: Option<String>,
+    /// File with the credentials for it, `user:password` or `Bearer token`; default: none.
+    pub credentials_file: Option<PathBuf>,
+    /// File with the certificates of the authorities that its certificate may be of, PEM; default: those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Alias of all indices, and the beginning of their names; default `logins`.
+    pub name: Option<String>,
+    /// Consumer group; default `loginlake-index`.
+    pub group_id: Option<String>,
+    /// Address of health and metrics, or `none`; default `127.0.0.1:8083`.
+    pub http: Option<HttpAddress>,
+    /// Largest bulk request, bytes; default `5MiB`.
+    pub batch_bytes: Option<ByteSize>,
+    /// Most records of a bulk request; default 5000.
+    pub batch_records: Option<usize>,
+    /// Longest that a record waits for others, a duration; default `500ms`.
+    pub batch_age: Option<Span>,
+    /// Most bulk requests on their way at once; default 2.
+    pub in_flight: Option<usize>,
+    /// Topic that records go to which OpenSearch cannot take; default `user-login-index-dead-letters`.
+    pub dead_letter_topic: Option<String>,
+    /// Whether the index template is installed when it is missing or older; default `true`.
+    pub create_template: Option<bool>,
 }
 
 /// `[privacy]`: what happens to personal fields before they are written anywhere.
@@ -200,6 +240,7 @@ impl ConfigFile {
             ("ingest", unknown_keys::field_names::<IngestSection>()),
             ("maintain", unknown_keys::field_names::<MaintainSection>()),
             ("query", unknown_keys::field_names::<QuerySection>()),
+            ("index", unknown_keys::field_names::<IndexSection>()),
             ("privacy", unknown_keys::field_names::<PrivacySection>()),
         ])
     }

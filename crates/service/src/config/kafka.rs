@@ -271,8 +271,11 @@ impl Topics {
     }
 }
 
-/// Kafka's own rule for the names of topics.
-fn topic_name(setting: &'static str, name: String) -> Result<String, ConfigError> {
+/// A name that Kafka accepts for a topic, by its own rule.
+///
+/// # Errors
+/// It is none.
+pub fn topic_name(setting: &'static str, name: String) -> Result<String, ConfigError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     if (1..=249).contains(&name.len()) && name.bytes().all(legal) && name != "." && name != ".." {
         return Ok(name);
@@ -348,7 +351,7 @@ impl CreateTopicsArgs {
 /// The consumer group.
 #[derive(Args, Clone, Debug, Default)]
 pub struct GroupArgs {
-    /// Consumer group [default: loginlake-realtime or loginlake-olap]
+    /// Consumer group [default: loginlake-realtime, loginlake-olap or loginlake-index]
     #[arg(
         long,
         env = "LOGINLAKE_GROUP_ID",

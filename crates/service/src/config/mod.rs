@@ -48,9 +48,12 @@ pub use choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
 pub use common::{CommonArgs, HttpArgs, HttpBind, LakeArgs, LogSettings, Service};
 pub use contract::{ContractArgs, PSEUDONYM_KEY_VARIABLE, ResolvedContract};
 pub use error::ConfigError;
-pub use file::{ConfigFile, IngestSection, MaintainSection, PrivacySection, QuerySection, RealtimeSection};
+pub use file::{
+    ConfigFile, IndexSection, IngestSection, MaintainSection, PrivacySection, QuerySection, RealtimeSection,
+};
 pub use kafka::{
     CreateTopics, CreateTopicsArgs, GroupArgs, KafkaArgs, OutputKafkaArgs, ResolvedKafka, TopicArgs, Topics,
+    topic_name,
 };
 pub use properties::{Properties, PropertyArg, properties_from_environment};
 pub use rate::Rate;
