@@ -226,6 +226,7 @@ fn start_paths(
             late: LateHold::default(),
         },
         freshness: None,
+        only_date: None,
         range: TimeRange::default(),
         gaps: AcceptedGaps::default(),
         memory_budget: DEFAULT_MEMORY_BUDGET,

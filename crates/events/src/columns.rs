@@ -9,8 +9,8 @@ use std::mem;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, Date32Builder, Int8Builder, Int32Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    Array, ArrayRef, ArrowPrimitiveType, BinaryBuilder, Date32Builder, Int8Builder, Int32Builder,
+    Int64Builder, ListBuilder, PrimitiveBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 
@@ -125,11 +125,12 @@ impl SourceColumns {
             .append_option(source.kafka_timestamp_ms.map(microseconds));
     }
 
-    fn finish(&mut self) -> [ArrayRef; 3] {
+    /// The held values; room for `rows` of them is made again.
+    fn finish(&mut self, rows: usize) -> [ArrayRef; 3] {
         [
-            Arc::new(self.partition.finish()),
-            Arc::new(self.offset.finish()),
-            Arc::new(self.timestamp.finish()),
+            finish_numbers(&mut self.partition, rows),
+            finish_numbers(&mut self.offset, rows),
+            finish_numbers(&mut self.timestamp, rows),
         ]
     }
 }
@@ -172,6 +173,25 @@ pub struct LoginsBuilder {
     source: SourceColumns,
     rows: usize,
     bytes: usize,
+    /// The most rows that a batch has had: the next one gets room for as many at once.
+    most_rows: usize,
+}
+
+/// The held texts; the builder gets room for `rows` texts like them, so that it does not grow by copying.
+fn finish_texts(column: &mut StringBuilder, rows: usize) -> ArrayRef {
+    let texts = column.finish();
+    let bytes = texts.value_data().len();
+    let room = bytes.div_ceil(texts.len().max(1)) * rows;
+    *column = StringBuilder::with_capacity(rows, room);
+    Arc::new(texts)
+}
+
+/// The same for numbers.
+fn finish_numbers<T: ArrowPrimitiveType>(column: &mut PrimitiveBuilder<T>, rows: usize) -> ArrayRef {
+    let numbers = column.finish();
+    let kind = numbers.data_type().clone();
+    *column = PrimitiveBuilder::with_capacity(rows).with_data_type(kind);
+    Arc::new(numbers)
 }
 
 impl LoginsBuilder {
@@ -204,6 +224,7 @@ impl LoginsBuilder {
             source: SourceColumns::with_capacity(rows),
             rows: 0,
             bytes: 0,
+            most_rows: rows,
         }
     }
 
@@ -261,28 +282,30 @@ impl LoginsBuilder {
 
     /// The held rows as a batch of [`logins_schema`]; the builder is empty afterwards.
     pub fn finish(&mut self) -> RecordBatch {
+        let rows = self.most_rows.max(self.rows);
+        self.most_rows = rows;
         self.rows = 0;
         self.bytes = 0;
-        let [kafka_partition, kafka_offset, kafka_timestamp] = self.source.finish();
+        let [kafka_partition, kafka_offset, kafka_timestamp] = self.source.finish(rows);
         let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.user_id.finish()),
-            Arc::new(self.device_id.finish()),
-            Arc::new(self.timestamp.finish()),
-            Arc::new(self.ip.finish()),
-            Arc::new(self.locale.finish()),
-            Arc::new(self.device_type.finish()),
-            Arc::new(self.app_version.finish()),
-            Arc::new(self.event_time.finish()),
-            Arc::new(self.processed_timestamp.finish()),
-            Arc::new(self.region.finish()),
-            Arc::new(self.division.finish()),
-            Arc::new(self.login_date.finish()),
-            Arc::new(self.login_hour.finish()),
-            Arc::new(self.local_hour.finish()),
-            Arc::new(self.time_of_day.finish()),
-            Arc::new(self.day_of_week.finish()),
-            Arc::new(self.ip_class.finish()),
-            Arc::new(self.ip_prefix.finish()),
+            finish_texts(&mut self.user_id, rows),
+            finish_texts(&mut self.device_id, rows),
+            finish_numbers(&mut self.timestamp, rows),
+            finish_texts(&mut self.ip, rows),
+            finish_texts(&mut self.locale, rows),
+            finish_texts(&mut self.device_type, rows),
+            finish_texts(&mut self.app_version, rows),
+            finish_numbers(&mut self.event_time, rows),
+            finish_numbers(&mut self.processed_timestamp, rows),
+            finish_texts(&mut self.region, rows),
+            finish_texts(&mut self.division, rows),
+            finish_numbers(&mut self.login_date, rows),
+            finish_numbers(&mut self.login_hour, rows),
+            finish_numbers(&mut self.local_hour, rows),
+            finish_texts(&mut self.time_of_day, rows),
+            finish_texts(&mut self.day_of_week, rows),
+            finish_texts(&mut self.ip_class, rows),
+            finish_texts(&mut self.ip_prefix, rows),
             Arc::new(self.flags.finish()),
             kafka_partition,
             kafka_offset,
@@ -357,7 +380,7 @@ impl RejectedBuilder {
     /// The held rows as a batch of [`rejected_schema`]; the builder is empty afterwards.
     pub fn finish(&mut self) -> RecordBatch {
         let mut held = mem::take(self);
-        let [kafka_partition, kafka_offset, kafka_timestamp] = held.source.finish();
+        let [kafka_partition, kafka_offset, kafka_timestamp] = held.source.finish(0);
         let columns: Vec<ArrayRef> = vec![
             Arc::new(held.reason.finish()),
             Arc::new(held.field.finish()),

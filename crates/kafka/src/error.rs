@@ -49,6 +49,9 @@ pub enum KafkaError {
     /// The record cannot be published as it is, now or later.
     #[error("record refused: {0}")]
     RecordRefused(String),
+    /// Records are gone that were to be read: retention, or the topic was deleted.
+    #[error("{0}")]
+    OutOfRange(String),
     /// Whatever else.
     #[error("{0}")]
     Failed(String),
@@ -58,6 +61,9 @@ impl KafkaError {
     /// Sorts an error of a call outside of transactions.
     pub(crate) fn of(context: &str, error: &ClientError) -> Self {
         let text = format!("{context}: {error}");
+        if let ClientError::MessageConsumptionFatal(_) = error {
+            return KafkaError::Fenced(text);
+        }
         match error.rdkafka_error_code() {
             Some(code) if is_retriable(code) => KafkaError::Retriable(text),
             Some(code) if is_denial(code) => KafkaError::NotAllowed(text),
@@ -186,6 +192,13 @@ mod tests {
             KafkaError::RecordRefused(_)
         ));
         assert!(matches!(sorted(Code::InvalidTopic), KafkaError::Failed(_)));
+        assert!(matches!(
+            KafkaError::of(
+                "cannot read",
+                &ClientError::MessageConsumptionFatal(Code::InvalidRequest)
+            ),
+            KafkaError::Fenced(_)
+        ));
         let text = sorted(Code::TopicAuthorizationFailed).to_string();
         assert!(
             text.starts_with("cannot publish: ") && text.ends_with("; check the ACLs of this user"),

@@ -8,6 +8,7 @@
 //!   before the group is answered;
 //! - [`producer`]: the plain, the at-least-once and the transactional producer;
 //! - [`reader`]: all partitions of whole topics without a group, for those who only look;
+//! - [`range`]: exactly the offsets from one to another, for those who answer for them;
 //! - [`embedded`]: librdkafka's in-process mock cluster, for the demo.
 
 pub mod client;
@@ -15,6 +16,7 @@ pub mod consumer;
 pub mod embedded;
 mod error;
 pub mod producer;
+pub mod range;
 pub mod reader;
 pub mod settings;
 mod statistics;

@@ -169,13 +169,22 @@ impl Topics {
 
     /// The largest batch that the topic takes (`max.message.bytes`), in bytes; `None` when the broker does not say it.
     pub fn max_message_bytes(&self, topic: &str) -> Option<u64> {
+        self.config(topic, "max.message.bytes")?.parse().ok()
+    }
+
+    /// Whether the broker compacts the topic, so that records inside of it may be gone; `None` when the broker does not say it.
+    pub fn is_compacted(&self, topic: &str) -> Option<bool> {
+        Some(self.config(topic, "cleanup.policy")?.contains("compact"))
+    }
+
+    fn config(&self, topic: &str, name: &str) -> Option<String> {
         let options = AdminOptions::new().request_timeout(Some(CONFIG_TIMEOUT));
         let described = block_on(
             self.admin
                 .describe_configs(&[ResourceSpecifier::Topic(topic)], &options),
         );
         let configs = described.ok()?.into_iter().next()?.ok()?;
-        configs.get("max.message.bytes")?.value.as_ref()?.parse().ok()
+        configs.get(name)?.value.clone()
     }
 
     /// Makes the topics that are not there yet.
@@ -254,34 +263,37 @@ impl Topics {
     }
 
     /// The same, with the reason why there is no id.
-    ///
-    /// By librdkafka's `DescribeTopics`, which rdkafka does not offer.
     pub fn incarnation(&self, topic: &str) -> Incarnation {
-        let Ok(name) = CString::new(topic) else {
-            return Incarnation::Gone;
+        incarnation_of(self.client(), topic)
+    }
+}
+
+/// Asks a topic's id, by librdkafka's `DescribeTopics`, which rdkafka does not offer.
+pub(crate) fn incarnation_of(client: &Client<LoggingContext>, topic: &str) -> Incarnation {
+    let Ok(name) = CString::new(topic) else {
+        return Incarnation::Gone;
+    };
+    let mut names: [*const c_char; 1] = [name.as_ptr()];
+    let timeout_ms = i32::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: every object that is made here is destroyed here, in the order that librdkafka asks for; pointers into
+    // the result are read before the event that owns them is destroyed; `name` outlives the call that copies it.
+    unsafe {
+        let client = client.native_ptr();
+        let queue = native::rd_kafka_queue_new(client);
+        let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+        native::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+        let event = native::rd_kafka_queue_poll(queue, timeout_ms);
+        let incarnation = if event.is_null() {
+            Incarnation::Unknown
+        } else {
+            incarnation_of_event(event)
         };
-        let mut names: [*const c_char; 1] = [name.as_ptr()];
-        let timeout_ms = i32::try_from(CONNECT_TIMEOUT.as_millis()).unwrap_or(i32::MAX);
-        // SAFETY: every object that is made here is destroyed here, in the order that librdkafka asks for; pointers into
-        // the result are read before the event that owns them is destroyed; `name` outlives the call that copies it.
-        unsafe {
-            let client = self.client().native_ptr();
-            let queue = native::rd_kafka_queue_new(client);
-            let topics = native::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-            native::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
-            let event = native::rd_kafka_queue_poll(queue, timeout_ms);
-            let incarnation = if event.is_null() {
-                Incarnation::Unknown
-            } else {
-                incarnation_of_event(event)
-            };
-            if !event.is_null() {
-                native::rd_kafka_event_destroy(event);
-            }
-            native::rd_kafka_TopicCollection_destroy(topics);
-            native::rd_kafka_queue_destroy(queue);
-            incarnation
+        if !event.is_null() {
+            native::rd_kafka_event_destroy(event);
         }
+        native::rd_kafka_TopicCollection_destroy(topics);
+        native::rd_kafka_queue_destroy(queue);
+        incarnation
     }
 }
 

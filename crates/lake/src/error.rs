@@ -151,11 +151,19 @@ fn store_code(text: &str) -> String {
         .map_or_else(|| shorten(text), |(code, _)| code.to_owned())
 }
 
-/// One line of at most 300 characters.
+/// One line of at most 300 characters: what was tried is at its beginning, and the cause at its end.
 fn shorten(text: &str) -> String {
+    const BEGIN: usize = 120;
+    const END: usize = 178;
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match line.char_indices().nth(300) {
-        Some((end, _)) => format!("{}…", &line[..end]),
-        None => line,
+    let characters: Vec<char> = line.chars().collect();
+    if characters.len() <= 300 {
+        return line;
     }
+    let begin: String = characters[..BEGIN].iter().collect();
+    let end: String = characters[characters.len() - END..].iter().collect();
+    format!("{begin} … {end}")
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
 }

@@ -76,7 +76,11 @@ impl Lake {
     }
 
     /// One commit; `None` when the log does not have it any more.
-    async fn read_commit(&self, table: TableName, version: i64) -> Result<Option<CommitSummary>, LakeError> {
+    pub(crate) async fn read_commit(
+        &self,
+        table: TableName,
+        version: i64,
+    ) -> Result<Option<CommitSummary>, LakeError> {
         let place = self.table_place(table);
         let bytes = match self.table_store(table).get(&commit_path(version)).await {
             Ok(found) => found.bytes().await,

@@ -6,17 +6,27 @@
 //! - [`mod@file`]: rows into Parquet, encoded in memory and uploaded;
 //! - [`ingest`]: records of Kafka partitions into batches, files and commits, exactly once;
 //! - [`compact`]: many small files of a table partition into few sorted ones, the rows unchanged;
+//! - [`erase`]: the rows of a person out of every file;
+//! - [`hourly`]: the batch view `logins_hourly`, counted from `logins`;
+//! - [`lease`]: one maintainer at a time;
+//! - [`restore`]: a table back to an older state, its offsets with it;
 //! - [`vacuum`]: files that no version needs any more, removed;
+//! - [`audit`]: the proof that all of this holds;
 //! - [`history`]: who did what to a table, from its log.
 //!
 //! Guarantee: at every version of `logins`, for each Kafka partition, the rows below the committed offset are there
 //! exactly once and none above (invariants 6 and 7; the offsets are `txn` actions of the same commit as the rows).
 
+pub mod audit;
 pub mod compact;
+pub mod erase;
 mod error;
 pub mod file;
 pub mod history;
+pub mod hourly;
 pub mod ingest;
+pub mod lease;
+pub mod restore;
 pub mod store;
 pub mod table;
 pub mod vacuum;

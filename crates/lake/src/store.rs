@@ -65,7 +65,8 @@ impl StoreOptions {
     fn with_prefix(&self, prefix: &str) -> impl Iterator<Item = (&str, &str)> {
         self.variables
             .iter()
-            .filter(move |(key, _)| key.starts_with(prefix))
+            // An empty variable is one that is not set, as for other tools.
+            .filter(move |(key, value)| key.starts_with(prefix) && !value.is_empty())
             .map(|(key, value)| (key.as_str(), value.as_str()))
     }
 }
@@ -229,6 +230,11 @@ impl Lake {
     /// The table's folder inside [`Self::object_store`].
     pub fn table_path(&self, table: TableName) -> Path {
         self.root.clone().join(table.as_str())
+    }
+
+    /// A folder beside the tables inside [`Self::object_store`].
+    pub(crate) fn root_path(&self, folder: &str) -> Path {
+        self.root.clone().join(folder)
     }
 
     /// The directory of a local lake.

@@ -184,7 +184,7 @@ pub async fn vacuum(
 }
 
 /// The Parquet files beside the log. Folders and files whose names begin with `_` or `.` are not the table's.
-async fn list_data_files(lake: &Lake, table: TableName) -> Result<Vec<ObjectMeta>, LakeError> {
+pub(crate) async fn list_data_files(lake: &Lake, table: TableName) -> Result<Vec<ObjectMeta>, LakeError> {
     let store = lake.table_store(table);
     let mut listing = store.list(None);
     let mut files = Vec::new();

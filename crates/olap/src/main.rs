@@ -1,6 +1,7 @@
 //! The binary `olap`.
 
 mod commands;
+mod memory;
 
 use std::process::ExitCode;
 
@@ -24,11 +25,21 @@ enum Command {
     /// Read the input topic into the lake
     Ingest(Box<commands::ingest::IngestArgs>),
     /// Run the SQL of a file, or of -e, on the tables logins, rejected and logins_hourly
-    Query(commands::query::QueryArgs),
+    Query(Box<commands::query::QueryArgs>),
+    /// Count logins_hourly again where logins changed
+    Refresh(commands::refresh::RefreshArgs),
+    /// Prove that every record is in the lake exactly once, or say exactly what is wrong
+    Audit(Box<commands::audit::AuditArgs>),
     /// Rewrite many small files into few sorted ones; the rows stay the same
     Compact(commands::compact::CompactArgs),
+    /// Erase a user's rows from all tables, and prove it
+    Erase(Box<commands::erase::EraseArgs>),
     /// Delete files that no version of the retention period refers to
     Vacuum(commands::vacuum::VacuumArgs),
+    /// Bring a table back to an older version, its offsets with it
+    Restore(Box<commands::restore::RestoreArgs>),
+    /// Run compaction, refresh and vacuum on their schedules
+    Maintain(Box<commands::maintain::MaintainArgs>),
     /// List the commits of a table, newest first
     History(commands::history::HistoryArgs),
     /// Report files, bytes and rows of each table partition
@@ -40,6 +51,7 @@ enum Command {
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    memory::stay_small();
     exit::finish(main_inner())
 }
 
@@ -48,16 +60,32 @@ fn main_inner() -> Result<(), ExitError> {
     let file = cli.common.load()?;
     let logs = cli.common.resolve(&file)?;
     logging::init(logs.format, logs.verbosity, logs.quiet)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Command::Maintain(args) = &cli.command
+        && let Some(threads) = args.threads
+    {
+        builder
+            .worker_threads(usize::from(threads))
+            .max_blocking_threads(usize::from(threads).max(2));
+    }
+    let runtime = builder
         .enable_all()
         .build()
         .map_err(|error| ExitError::failed(format!("cannot start the runtime: {error}")))?;
     let _entered = runtime.enter();
     match cli.command {
-        Command::Ingest(args) => commands::ingest::run(*args, &file, &runtime),
-        Command::Query(args) => runtime.block_on(commands::query::run(args, &file)),
+        Command::Ingest(args) => {
+            memory::stay_small_while_ingesting();
+            commands::ingest::run(*args, &file, &runtime)
+        }
+        Command::Query(args) => runtime.block_on(commands::query::run(*args, &file, logs.quiet)),
+        Command::Refresh(args) => runtime.block_on(commands::refresh::run(args, &file)),
+        Command::Audit(args) => runtime.block_on(commands::audit::run(*args, &file)),
         Command::Compact(args) => runtime.block_on(commands::compact::run(args, &file)),
+        Command::Erase(args) => runtime.block_on(commands::erase::run(*args, &file)),
         Command::Vacuum(args) => runtime.block_on(commands::vacuum::run(args, &file)),
+        Command::Restore(args) => runtime.block_on(commands::restore::run(*args, &file)),
+        Command::Maintain(args) => runtime.block_on(commands::maintain::run(*args, &file)),
         Command::History(args) => runtime.block_on(commands::history::run(args, &file)),
         Command::Files(args) => runtime.block_on(commands::files::run(args, &file)),
     }

@@ -10,6 +10,7 @@ use loginlake_lake::LakeError;
 
 use crate::hints::explain;
 use crate::place::{Place, Source, SqlError, split_place, to_usize};
+use crate::view::TailError;
 
 /// An error of the query engine. None of them leaves anything behind: queries write nothing.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,23 @@ pub enum QueryError {
         /// The lake's address.
         lake: String,
     },
+    /// The answer that is asked for is pinned to tables, and this one is not among them.
+    #[error("the table {table} is not part of this answer: {detail}")]
+    NotInView {
+        /// Name of the table.
+        table: &'static str,
+        /// Why, and what to do.
+        detail: &'static str,
+    },
+    /// The log does not go back that far.
+    #[error("no version of the table {table} that was committed by then is in its log: name a later time")]
+    NoVersionAt {
+        /// Name of the table.
+        table: &'static str,
+    },
+    /// The records that the table does not hold cannot be read.
+    #[error(transparent)]
+    Tail(TailError),
     /// The lake cannot be read.
     #[error(transparent)]
     Lake(#[from] LakeError),
@@ -114,6 +132,12 @@ pub(crate) fn execution_error(error: DataFusionError, memory_limit_bytes: usize)
         Ok(ours) => return ours,
         Err(error) => error,
     };
+    // Operators that several others read share one error, which cannot be taken out of it.
+    if let DataFusionError::External(inner) = unwrapped(&error)
+        && let Some(QueryError::Tail(inner)) = inner.downcast_ref::<QueryError>()
+    {
+        return QueryError::Tail(inner.clone());
+    }
     if let DataFusionError::ResourcesExhausted(detail) = unwrapped(&error) {
         let detail = detail
             .lines()

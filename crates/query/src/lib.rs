@@ -1,6 +1,7 @@
 //! SQL over the lake: the tables `logins`, `rejected` and `logins_hourly`, read-only, by DataFusion.
 //!
 //! In the order in which a query meets them:
+//! - [`view`]: which state of the lake it sees, and what may come after it;
 //! - [`session`]: the engine: one DataFusion session with the lake's tables, a memory limit and nothing that writes;
 //! - `tables`: the tables as DataFusion sees them, each pinned to one version, its files pruned from the log alone;
 //! - [`run`]: a SQL text, statement by statement, the first error stops;
@@ -32,8 +33,10 @@ pub mod print;
 pub mod run;
 pub mod session;
 mod tables;
+pub mod view;
 
 pub use error::QueryError;
 pub use place::SqlError;
-pub use run::{ResultSink, RunSummary, StatementOutcome};
+pub use run::{ResultSink, RunSummary, StatementOutcome, tables_named};
 pub use session::{QueryEngine, QueryOptions};
+pub use view::{FreshView, TableFacts, Tail, TailError, View};

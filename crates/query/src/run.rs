@@ -4,20 +4,24 @@
 //! Only what reads is run: queries, EXPLAIN, DESCRIBE and SHOW. Anything else is refused before it is planned, and once
 //! more on the plan (a SELECT can hide an INTO).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::TableReference;
 use datafusion::common::cast::as_string_array;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
 use datafusion::sql::sqlparser::tokenizer::Token;
 use futures::StreamExt;
+use loginlake_lake::TableName;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -59,6 +63,34 @@ pub struct StatementOutcome {
     pub rows: u64,
     /// Whether the row limit left rows out.
     pub truncated: bool,
+}
+
+/// The tables of a lake that a SQL text names, before anything is read. All of them when it asks for more than rows, and none
+/// when it cannot be parsed: running it says why.
+pub fn tables_named(sql: &str) -> BTreeSet<TableName> {
+    let source = Source { name: "", sql };
+    let mut found = BTreeSet::new();
+    if check_nesting(source).is_err() {
+        return found;
+    }
+    for parsed in parse(source).unwrap_or_default() {
+        let is_query = match &parsed.statement {
+            Statement::Statement(statement) => matches!(statement.as_ref(), SqlStatement::Query(_)),
+            _ => false,
+        };
+        match resolve_table_references(&parsed.statement, true) {
+            Ok((tables, _)) if is_query && !tables.iter().any(is_about_tables) => {
+                let named = |name: &TableName| tables.iter().any(|table| table.table() == name.as_str());
+                found.extend(TableName::ALL.into_iter().filter(named));
+            }
+            _ => return TableName::ALL.into_iter().collect(),
+        }
+    }
+    found
+}
+
+fn is_about_tables(table: &TableReference) -> bool {
+    table.schema() == Some("information_schema")
 }
 
 /// A parsed statement, and where it begins.

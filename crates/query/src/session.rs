@@ -20,6 +20,7 @@ use loginlake_lake::Lake;
 
 use crate::error::QueryError;
 use crate::tables::LakeSchema;
+use crate::view::{TableFacts, View};
 
 /// Names under which SQL may qualify the tables: `lake.public.logins`.
 const CATALOG: &str = "lake";
@@ -74,6 +75,14 @@ impl QueryEngine {
     /// # Errors
     /// [`QueryError::Setup`] when the session cannot be built.
     pub fn open(lake: &Lake, options: QueryOptions) -> Result<Self, QueryError> {
+        Self::open_view(lake, options, View::Newest)
+    }
+
+    /// The same over another state of the lake than the newest.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_view(lake: &Lake, options: QueryOptions, view: View) -> Result<Self, QueryError> {
         let setup = |error: datafusion::error::DataFusionError| QueryError::Setup(error.strip_backtrace());
         let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), NAMED_CONSUMERS);
         let runtime = RuntimeEnvBuilder::new()
@@ -82,7 +91,7 @@ impl QueryEngine {
             .map_err(setup)?;
         runtime.register_object_store(&lake.object_store_url(), lake.object_store());
 
-        let tables = Arc::new(LakeSchema::new(lake.clone()));
+        let tables = Arc::new(LakeSchema::new(lake.clone(), view));
         let catalog = MemoryCatalogProvider::new();
         catalog
             .register_schema(SCHEMA, Arc::clone(&tables) as _)
@@ -110,6 +119,11 @@ impl QueryEngine {
     /// The version of every table that a statement has named so far; `None` for a table that does not exist.
     pub fn pinned_versions(&self) -> BTreeMap<&'static str, Option<i64>> {
         self.tables.pinned_versions()
+    }
+
+    /// What is known of the tables that statements have named so far.
+    pub fn table_facts(&self) -> Vec<TableFacts> {
+        self.tables.facts()
     }
 
     pub(crate) fn context(&self) -> &SessionContext {

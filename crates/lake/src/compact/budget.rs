@@ -12,20 +12,20 @@ const ROW_GROUP_BYTES: std::ops::RangeInclusive<usize> = (4 << 20)..=(128 << 20)
 /// How the memory of a run is divided: half of it sorts, a quarter holds row groups that are being written, and the rest
 /// is what scans and uploads hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Budget {
-    pub(super) total_bytes: usize,
-    pub(super) sort_bytes: usize,
-    pub(super) row_group_bytes: usize,
-    pub(super) spill_reservation_bytes: usize,
-    pub(super) batch_rows: usize,
+pub(crate) struct Budget {
+    pub(crate) total_bytes: usize,
+    pub(crate) sort_bytes: usize,
+    pub(crate) row_group_bytes: usize,
+    pub(crate) spill_reservation_bytes: usize,
+    pub(crate) batch_rows: usize,
     /// Of one job: rows that wait to be sorted, and later to be merged.
-    pub(super) rows_bytes: usize,
+    pub(crate) rows_bytes: usize,
     /// Rows that are put together and encoded at a time.
-    pub(super) chunk_rows: usize,
+    pub(crate) chunk_rows: usize,
 }
 
 impl Budget {
-    pub(super) fn divide(table: TableName, total_bytes: usize, jobs: usize) -> Result<Self, LakeError> {
+    pub(crate) fn divide(table: TableName, total_bytes: usize, jobs: usize) -> Result<Self, LakeError> {
         let per_job = total_bytes / jobs.max(1);
         if per_job < MIN_BUDGET_BYTES {
             return Err(LakeError::Configuration(format!(

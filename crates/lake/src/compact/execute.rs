@@ -21,6 +21,7 @@ use super::report::{CompactionEvent, CompactionReport, PartitionOutcome, Partiti
 use super::rewrite::{Rewriter, Rewritten};
 use super::scan::location;
 use crate::error::LakeError;
+use crate::ingest::fail_point::{FailPoint, pass};
 use crate::store::Lake;
 use crate::table::commit::{CommitOutcome, CommitRequest, NewFile, TableWriter, TxnStep};
 use crate::table::{TablePartition, TableSnapshot};
@@ -126,7 +127,7 @@ pub async fn execute(
 }
 
 /// The columns of a file: those of the table without those of its partitions.
-fn file_schema(schema: &Schema, partition_columns: &[String]) -> SchemaRef {
+pub(crate) fn file_schema(schema: &Schema, partition_columns: &[String]) -> SchemaRef {
     let fields = schema
         .fields()
         .iter()
@@ -203,6 +204,7 @@ impl Job {
     async fn attempt(&self, work: &PartitionPlan) -> Result<Attempt, LakeError> {
         let batch_id = Uuid::new_v4();
         let mut files = Vec::new();
+        pass(FailPoint::CompactionBeforeRewrite)?;
         let written = |rows| {
             self.tell(CompactionEvent::Written {
                 partition: work.partition.clone(),
@@ -304,7 +306,9 @@ impl Job {
     ) -> Result<Attempt, LakeError> {
         let request = commit_request(work, batch_id, files, rewritten);
         let mut failed = false;
+        pass(FailPoint::CompactionBeforeCommit)?;
         let outcome = loop_commit(writer, &request, &mut failed).await?;
+        pass(FailPoint::CompactionAfterCommit)?;
         match outcome {
             CommitOutcome::Committed { version } => Ok(Attempt::Committed(PartitionReport {
                 partition: work.partition.clone(),
@@ -373,7 +377,7 @@ fn commit_request(
 
 /// Sends the same request until the store answers, a bounded number of times. `failed`: at least one try was not
 /// answered, so that the request may have been committed without our knowing.
-async fn loop_commit(
+pub(crate) async fn loop_commit(
     writer: &mut TableWriter,
     request: &CommitRequest,
     failed: &mut bool,
@@ -383,7 +387,7 @@ async fn loop_commit(
         match writer.commit(request).await {
             Err(error) if error.is_retriable() => {
                 *failed = true;
-                tracing::warn!(%error, "compaction commit not answered, sent again");
+                tracing::warn!(%error, "maintenance commit not answered, sent again");
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

@@ -156,6 +156,7 @@ mod tests {
                 file("2026-01-06", "part-c", 2048, None),
             ],
             transactions: BTreeMap::new(),
+            only_date: None,
             checkpoint_version: None,
         };
         let report = file_report(&snapshot);

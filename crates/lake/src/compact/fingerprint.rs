@@ -53,7 +53,8 @@ impl Fingerprint {
         self.xor ^= other.xor;
     }
 
-    fn add(&mut self, partition: i32, offset: i64) {
+    /// Adds one position.
+    pub(crate) fn add(&mut self, partition: i32, offset: i64) {
         let hash = hash(partition, offset);
         self.rows += 1;
         self.sum = self.sum.wrapping_add(hash);

@@ -13,14 +13,14 @@
 //! both move on; ingestion is never in the way. Whatever fails, the table is as before, and at the worst files lie about
 //! that no version names, until [`mod@crate::vacuum`] takes them.
 
-mod budget;
+pub(crate) mod budget;
 pub mod execute;
 pub mod files;
 pub mod fingerprint;
 pub mod plan;
 pub mod report;
 mod rewrite;
-mod scan;
+pub(crate) mod scan;
 mod sort;
 pub(crate) mod text;
 

@@ -19,7 +19,7 @@ use super::text::{TextTable, bytes_text, number_text};
 use crate::table::{DataFile, TableName, TablePartition, TableSnapshot};
 
 /// First part of the names of files that compaction wrote.
-pub(super) const COMPACTED_PREFIX: &str = "compact-";
+pub(crate) const COMPACTED_PREFIX: &str = "compact-";
 /// A compacted file is merged only with others of together at least this share of it (one in …).
 const WORTHWHILE_SHARE: u64 = 4;
 
@@ -186,7 +186,7 @@ pub fn plan(snapshot: &TableSnapshot, options: &CompactOptions) -> CompactionPla
 }
 
 /// Whether compaction wrote this file: sorted, and compressed to stay.
-pub(super) fn is_compacted(file: &DataFile) -> bool {
+pub(crate) fn is_compacted(file: &DataFile) -> bool {
     file.path
         .rsplit('/')
         .next()

@@ -65,7 +65,7 @@ pub(super) fn object(path: &str, size: u64, modified_ms: i64) -> ObjectMeta {
 }
 
 /// Where a file of the table is in the store of its folder.
-pub(super) fn location(path: &str) -> Path {
+pub(crate) fn location(path: &str) -> Path {
     Path::parse(path).unwrap_or_else(|_| Path::from(path))
 }
 

@@ -3,20 +3,17 @@
 //! Records go straight into Arrow columns. A full chunk of them is encoded in the background, next to consumption, into a
 //! compressed row group of about a tenth of its size. One gauge counts all of it, for every batch of the process.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::Int32Type;
+use arrow::array::RecordBatch;
 use loginlake_events::columns::{LoginsBuilder, RejectedBuilder, SourcePosition};
 use loginlake_events::{LoginEvent, Rejection};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
+use super::gauge::{MemoryGauge, Reservation};
 use super::offsets::BatchRanges;
 use super::roll::BatchSize;
 use super::session::Rows;
@@ -28,38 +25,11 @@ use crate::file::properties::Tier;
 const CHUNK_ROWS: usize = 64 * 1024;
 /// Bytes of a chunk of unusually large rows.
 const CHUNK_BYTES: usize = 32 * 1024 * 1024;
-
-/// Counts the bytes that wait, over all batches of a process. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct MemoryGauge(Arc<AtomicU64>);
-
-impl MemoryGauge {
-    /// Bytes that are waiting now.
-    pub fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn reserve(&self, bytes: u64) -> Reservation {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
-        Reservation {
-            gauge: self.clone(),
-            bytes,
-        }
-    }
-}
-
-/// Bytes counted in a gauge until dropped.
-#[derive(Debug)]
-pub struct Reservation {
-    gauge: MemoryGauge,
-    bytes: u64,
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.gauge.0.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
+/// Bytes of a chunk of rejected rows, which hold payloads of up to 1 MiB.
+pub(super) const REJECTED_CHUNK_BYTES: usize = 8 * 1024 * 1024;
+/// What a column of a row group takes beside its values: sizes, statistics, indexes. It matters only when hundreds of table
+/// partitions are open, and is most of their memory then.
+const COLUMN_OVERHEAD_BYTES: u64 = 3 * 1024;
 
 /// Encoded row groups and the memory that they take.
 pub(super) type Encoded = (Vec<EncodedRowGroup>, Reservation);
@@ -111,7 +81,9 @@ pub struct BatchBuffer {
     logins: LoginsBuilder,
     rejected: RejectedBuilder,
     encoding: Vec<Encoding>,
-    rejected_parts: Vec<RecordBatch>,
+    rejected_encoding: Vec<Encoding>,
+    /// The lowest offset of each Kafka partition among the rejected rows.
+    rejected_firsts: BTreeMap<i32, i64>,
     /// Rows that were dropped since may have been the only ones of one.
     table_partitions: TablePartitions,
     rows: u64,
@@ -133,7 +105,8 @@ pub struct Batch {
     /// When its first record was buffered.
     pub begun: Instant,
     pub(super) encoding: Vec<Encoding>,
-    pub(super) rejected: Vec<RecordBatch>,
+    pub(super) rejected: Vec<Encoding>,
+    pub(super) rejected_firsts: BTreeMap<i32, i64>,
 }
 
 impl BatchBuffer {
@@ -148,7 +121,8 @@ impl BatchBuffer {
             logins: LoginsBuilder::with_capacity(1024),
             rejected: RejectedBuilder::default(),
             encoding: Vec::new(),
-            rejected_parts: Vec::new(),
+            rejected_encoding: Vec::new(),
+            rejected_firsts: BTreeMap::new(),
             rows: 0,
             rejected_rows: 0,
             closed_bytes: 0,
@@ -173,7 +147,13 @@ impl BatchBuffer {
     pub fn append_rejected(&mut self, rejection: &Rejection, payload: Option<&[u8]>, source: SourcePosition) {
         self.rejected.append(rejection, payload, source);
         self.rejected_rows += 1;
+        self.rejected_firsts
+            .entry(source.kafka_partition)
+            .or_insert(source.kafka_offset);
         self.count_row();
+        if self.rejected.memory_bytes() >= REJECTED_CHUNK_BYTES || self.rejected.len() >= CHUNK_ROWS {
+            self.close_rejected_chunk();
+        }
     }
 
     fn count_row(&mut self) {
@@ -200,24 +180,78 @@ impl BatchBuffer {
         (self.logins.memory_bytes() + self.rejected.memory_bytes()) as u64
     }
 
-    /// Hands the open columns to a background encoder.
+    /// Hands the open columns of good rows to a background encoder.
     fn close_chunk(&mut self) {
         if self.logins.is_empty() {
             return;
         }
         let chunk = self.logins.finish();
-        let raw_bytes = chunk.get_array_memory_size() as u64;
-        self.closed_bytes += raw_bytes / 8;
-        let raw = self.gauge.reserve(raw_bytes);
-        let gauge = self.gauge.clone();
+        // Rows of several table partitions are taken apart first, which copies them.
+        let copies = if self.table_partitions.seen.len() > 1 {
+            2
+        } else {
+            1
+        };
         let partition_columns = self.partition_columns.clone();
-        self.encoding.push(self.runtime.spawn_blocking(move || {
+        let task = self.encode_in_background(chunk, partition_columns, copies, 1);
+        self.encoding.push(task);
+    }
+
+    /// The same for rejected rows.
+    fn close_rejected_chunk(&mut self) {
+        if self.rejected.is_empty() {
+            return;
+        }
+        // A page, and what it is compressed to, may be as large as all of the payloads.
+        let chunk = self.rejected.finish();
+        let task = self.encode_in_background(chunk, Vec::new(), 2, 2);
+        self.rejected_encoding.push(task);
+    }
+
+    /// Begins to encode rows, which take `copies` times their bytes meanwhile, and `held` times their encoded bytes from then on:
+    /// payloads hardly compress, and while their file is put together the memory of its row groups is not yet given back.
+    fn encode_in_background(
+        &mut self,
+        chunk: RecordBatch,
+        partition_columns: Vec<String>,
+        copies: u64,
+        held: u64,
+    ) -> Encoding {
+        let raw_bytes = chunk.get_array_memory_size() as u64;
+        let raw = self.gauge.reserve_encoding(raw_bytes * copies);
+        self.closed_bytes += raw_bytes / 8;
+        let gauge = self.gauge.clone();
+        self.runtime.spawn_blocking(move || {
             let groups = encode(&chunk, &partition_columns, Tier::Hot).map_err(encode_error)?;
-            let encoded = gauge.reserve(groups.iter().map(|group| group.bytes).sum());
+            let encoded = gauge.reserve(held_bytes(&groups) * held);
             drop(chunk);
             drop(raw);
             Ok((groups, encoded))
-        }));
+        })
+    }
+
+    /// Drops rows of encoded row groups; what stays, and its number of rows.
+    fn without_kafka_partitions(
+        &self,
+        encoding: Vec<Encoding>,
+        leaving: &BTreeSet<i32>,
+    ) -> Result<(Vec<Encoding>, u64), LakeError> {
+        let (mut tasks, mut rows) = (Vec::new(), 0);
+        for task in encoding {
+            let (groups, reservation) = self.runtime.block_on(join(task))?;
+            drop(reservation);
+            let mut kept = Vec::new();
+            for group in groups {
+                kept.extend(without_kafka_partitions(group, leaving, Tier::Hot).map_err(encode_error)?);
+            }
+            if kept.is_empty() {
+                continue;
+            }
+            rows += kept.iter().map(|group| group.rows).sum::<u64>();
+            let reservation = self.gauge.reserve(held_bytes(&kept));
+            tasks.push(self.runtime.spawn(async move { Ok((kept, reservation)) }));
+        }
+        Ok((tasks, rows))
     }
 
     /// Drops every row of these Kafka partitions, before the group is told that they are given up. Called by a thread that
@@ -230,34 +264,17 @@ impl BatchBuffer {
             return Ok(());
         }
         self.close_chunk();
+        self.close_rejected_chunk();
         let encoding = std::mem::take(&mut self.encoding);
-        let mut rows = 0;
-        for task in encoding {
-            let (groups, reservation) = self.runtime.block_on(join(task))?;
-            drop(reservation);
-            let mut kept = Vec::new();
-            for group in groups {
-                kept.extend(without_kafka_partitions(group, leaving, Tier::Hot).map_err(encode_error)?);
-            }
-            rows += kept.iter().map(|group| group.rows).sum::<u64>();
-            let reservation = self.gauge.reserve(kept.iter().map(|group| group.bytes).sum());
-            self.encoding
-                .push(self.runtime.spawn(async move { Ok((kept, reservation)) }));
-        }
-        let mut rejected = std::mem::take(&mut self.rejected_parts);
-        rejected.push(self.rejected.finish());
-        for part in rejected {
-            let kept = keep_rows(&part, |partition, _| !leaving.contains(&partition))?;
-            rows += kept.num_rows() as u64;
-            if kept.num_rows() > 0 {
-                self.rejected_parts.push(kept);
-            }
-        }
-        self.rejected_rows = self
-            .rejected_parts
-            .iter()
-            .map(|part| part.num_rows() as u64)
-            .sum();
+        let (encoding, logins_rows) = self.without_kafka_partitions(encoding, leaving)?;
+        self.encoding = encoding;
+        let rejected = std::mem::take(&mut self.rejected_encoding);
+        let (rejected, rejected_rows) = self.without_kafka_partitions(rejected, leaving)?;
+        self.rejected_encoding = rejected;
+        self.rejected_firsts
+            .retain(|partition, _| !leaving.contains(partition));
+        let rows = logins_rows + rejected_rows;
+        self.rejected_rows = rejected_rows;
         self.rows = rows;
         if rows == 0 {
             self.begun = None;
@@ -280,10 +297,7 @@ impl BatchBuffer {
     /// Closes the batch, which covers `ranges`, and begins an empty one.
     pub fn close(&mut self, ranges: BatchRanges) -> Batch {
         self.close_chunk();
-        let mut rejected = std::mem::take(&mut self.rejected_parts);
-        if !self.rejected.is_empty() {
-            rejected.push(self.rejected.finish());
-        }
+        self.close_rejected_chunk();
         let batch = Batch {
             id: Uuid::new_v4(),
             ranges,
@@ -291,7 +305,8 @@ impl BatchBuffer {
             rejected_rows: self.rejected_rows,
             begun: self.begun.unwrap_or_else(Instant::now),
             encoding: std::mem::take(&mut self.encoding),
-            rejected,
+            rejected: std::mem::take(&mut self.rejected_encoding),
+            rejected_firsts: std::mem::take(&mut self.rejected_firsts),
         };
         self.rows = 0;
         self.rejected_rows = 0;
@@ -318,6 +333,14 @@ impl Rows for BatchBuffer {
     }
 }
 
+/// Bytes that row groups hold, their files included: those take the place of the row groups one column after the other.
+fn held_bytes(groups: &[EncodedRowGroup]) -> u64 {
+    groups
+        .iter()
+        .map(|group| group.bytes + group.columns.len() as u64 * COLUMN_OVERHEAD_BYTES)
+        .sum()
+}
+
 /// Waits for an encoder.
 pub(super) async fn join(task: Encoding) -> Result<Encoded, LakeError> {
     task.await
@@ -330,27 +353,4 @@ pub(super) fn encode_error(source: parquet::errors::ParquetError) -> LakeError {
         path: "(memory)".to_owned(),
         source,
     }
-}
-
-/// The rows whose Kafka partition and offset are wanted.
-pub(super) fn keep_rows(
-    part: &RecordBatch,
-    wanted: impl Fn(i32, i64) -> bool,
-) -> Result<RecordBatch, LakeError> {
-    let missing = || LakeError::Invariant("rows without kafka_partition and kafka_offset".to_owned());
-    let partitions = part
-        .column_by_name("kafka_partition")
-        .ok_or_else(missing)?
-        .as_primitive::<Int32Type>();
-    let offsets = part
-        .column_by_name("kafka_offset")
-        .ok_or_else(missing)?
-        .as_primitive::<arrow::datatypes::Int64Type>();
-    let mask: BooleanArray = partitions
-        .values()
-        .iter()
-        .zip(offsets.values())
-        .map(|(p, o)| Some(wanted(*p, *o)))
-        .collect();
-    filter_record_batch(part, &mask).map_err(|error| LakeError::Invariant(error.to_string()))
 }

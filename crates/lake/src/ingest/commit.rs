@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::NaiveDate;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -22,7 +23,7 @@ use crate::error::LakeError;
 use crate::store::Lake;
 use crate::table::TableName;
 use crate::table::commit::{CommitOutcome, CommitRequest, NewFile, TableWriter, TxnStep};
-use crate::table::schema::PartitionBy;
+use crate::table::schema::{PartitionBy, TableSpec};
 
 /// Delta's name for what ingestion does.
 const OPERATION: &str = "STREAMING UPDATE";
@@ -65,7 +66,7 @@ impl Committer<StoreTables> {
     /// The store cannot be used, or holds something else there; [`LakeError::DataLossRefused`] when the table belongs to
     /// an earlier incarnation of the topic.
     pub async fn open(lake: &Lake, partition_by: PartitionBy, pipeline: Pipeline) -> Result<Self, LakeError> {
-        let committer = Self::open_any(lake, partition_by, pipeline).await?;
+        let committer = Self::open_any(lake, partition_by, None, pipeline).await?;
         if let Some(predecessor) = committer
             .pipeline
             .predecessor(committer.tables.transactions(TableName::Logins))
@@ -80,15 +81,21 @@ impl Committer<StoreTables> {
     }
 
     /// The same for a table that may belong to an earlier incarnation of the topic: ask [`Committer::check_topic`].
+    /// `only_date`: `logins` holds the rows of one date, and the caller leaves out the others.
     ///
     /// # Errors
-    /// The store cannot be used, or holds something else there.
+    /// The store cannot be used, or holds something else there, or the rows of other dates.
     pub async fn open_any(
         lake: &Lake,
         partition_by: PartitionBy,
+        only_date: Option<NaiveDate>,
         pipeline: Pipeline,
     ) -> Result<Self, LakeError> {
-        let logins = TableWriter::open_or_create(lake, TableName::Logins, partition_by).await?;
+        let spec = TableSpec {
+            only_date,
+            ..TableSpec::current(TableName::Logins, partition_by)
+        };
+        let logins = TableWriter::open_or_create_as(lake, &spec).await?;
         let rejected = TableWriter::open_or_create(lake, TableName::Rejected, partition_by).await?;
         Ok(Self {
             tables: StoreTables { logins, rejected },
@@ -186,8 +193,12 @@ impl<T: Tables> Committer<T> {
                 "topic": self.pipeline.topic(), "topicId": self.pipeline.incarnation(),
             }),
         };
+        pass(FailPoint::BeforeGapCommit)?;
         match self.tables.commit(TableName::Logins, &request).await? {
-            CommitOutcome::Committed { version } => Ok(version),
+            CommitOutcome::Committed { version } => {
+                pass(FailPoint::AfterGapCommit)?;
+                Ok(version)
+            }
             CommitOutcome::Fenced {
                 app_id,
                 expected,
@@ -318,7 +329,11 @@ impl<T: Tables> Committer<T> {
         batch.outcome = Some(outcome.clone());
         match outcome {
             BatchOutcome::Committed { .. } => pass(FailPoint::AfterLoginsCommit)?,
-            BatchOutcome::Fenced { .. } => self.remove_files(batch).await,
+            BatchOutcome::Fenced { .. } => {
+                pass(FailPoint::BeforeFencedRemoval)?;
+                self.remove_files(batch).await;
+                pass(FailPoint::AfterFencedRemoval)?;
+            }
         }
         Ok(outcome)
     }

@@ -8,7 +8,7 @@ use crate::error::LakeError;
 
 macro_rules! fail_points {
     ($($(#[$doc:meta])* $variant:ident = $name:literal,)+) => {
-        /// A place between two steps of a commit, in the order of the steps.
+        /// A place between two steps of a commit, of whatever kind, in the order of the steps.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum FailPoint {
             $($(#[$doc])* $variant,)+
@@ -29,6 +29,14 @@ macro_rules! fail_points {
 }
 
 fail_points! {
+    /// A table lacks columns that this version knows; the commit that adds them is next.
+    BeforeWidening = "before-widening",
+    /// The table has them; nobody was told.
+    AfterWidening = "after-widening",
+    /// An operator accepted a gap; the commit that says so is next.
+    BeforeGapCommit = "before-gap-commit",
+    /// The gap is in the table; nobody was told.
+    AfterGapCommit = "after-gap-commit",
     /// Partitions arrived that the table does not know.
     BeforeBootstrap = "before-bootstrap",
     /// Where they begin is in the table; nothing is read yet.
@@ -53,10 +61,31 @@ fail_points! {
     BeforeLoginsCommit = "before-logins-commit",
     /// `logins` has the batch; nobody was told.
     AfterLoginsCommit = "after-logins-commit",
+    /// Another process was first: the files of the batch are taken away next.
+    BeforeFencedRemoval = "before-fenced-removal",
+    /// They are gone; what is buffered is discarded next.
+    AfterFencedRemoval = "after-fenced-removal",
+    /// A commit is in, and the log is to be summarised. A process with one of the two checkpoint points does so after every
+    /// commit.
+    BeforeCheckpoint = "before-checkpoint",
+    /// The checkpoint and `_last_checkpoint` are stored.
+    AfterCheckpoint = "after-checkpoint",
     /// The process knows; the offsets for lag tools are next.
     BeforeGroupOffsets = "before-group-offsets",
     /// They are on their way.
     AfterGroupOffsets = "after-group-offsets",
+    /// Compaction has written a partition's new files and proved them; the commit is next.
+    CompactionBeforeCommit = "maintenance-compaction-before-commit",
+    /// It is committed; nobody was told.
+    CompactionAfterCommit = "maintenance-compaction-after-commit",
+    /// Compaction has planned a partition and is about to read it.
+    CompactionBeforeRewrite = "maintenance-compaction-before-rewrite",
+    /// Erasure has found the files of a partition and is about to rewrite them.
+    EraseBeforeRewrite = "maintenance-erase-before-rewrite",
+    /// Erasure has written a partition's new files and proved them; the commit is next.
+    EraseBeforeCommit = "maintenance-erase-before-commit",
+    /// It is committed; nobody was told.
+    EraseAfterCommit = "maintenance-erase-after-commit",
 }
 
 /// Passes a fail point.
@@ -69,13 +98,31 @@ pub fn pass(_: FailPoint) -> Result<(), LakeError> {
     Ok(())
 }
 
+/// A release build has none.
+///
+/// # Errors
+/// Always.
+#[cfg(not(debug_assertions))]
+pub fn arm(text: &str) -> Result<(), String> {
+    Err(format!("`{text}`: a release build has no fail points"))
+}
+
+/// Whether a test chose this fail point.
+#[cfg(not(debug_assertions))]
+#[inline(always)]
+pub const fn is_armed(_: FailPoint) -> bool {
+    false
+}
+
 #[cfg(debug_assertions)]
-pub use armed::{arm, pass};
+pub use armed::{arm, is_armed, pass};
 
 #[cfg(debug_assertions)]
 mod armed {
+    use std::path::Path;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use std::time::{Duration, Instant};
 
     use super::{FailPoint, LakeError};
 
@@ -85,6 +132,8 @@ mod armed {
         Kill,
         /// The step fails, as when the store is away.
         Fail,
+        /// The step waits: `PATH.reached` is made, and it goes on once `PATH` is there.
+        Pause(std::path::PathBuf),
     }
 
     #[derive(Debug)]
@@ -97,7 +146,8 @@ mod armed {
 
     static ARMED: OnceLock<Armed> = OnceLock::new();
 
-    /// Chooses what happens where, for this process: `NAME:kill`, `NAME:error`, each with `:N` for the N-th passage.
+    /// Chooses what happens where, for this process: `NAME:kill`, `NAME:error`, each with `:N` for the N-th passage, or
+    /// `NAME:pause:PATH`.
     ///
     /// # Errors
     /// There is no such fail point or action; the text lists all names.
@@ -120,6 +170,10 @@ mod armed {
         let action = match parts.next() {
             Some("kill") => Action::Kill,
             Some("error") => Action::Fail,
+            Some("pause") => match parts.next() {
+                Some(path) if !path.is_empty() => Action::Pause(path.into()),
+                _ => return Err(format!("`{text}`: write {name}:pause:PATH")),
+            },
             _ => return Err(format!("`{text}`: write {name}:kill or {name}:error")),
         };
         let left = match parts.next().map(str::parse) {
@@ -132,6 +186,11 @@ mod armed {
             action,
             left: AtomicU32::new(left),
         })
+    }
+
+    /// Whether a test chose this fail point.
+    pub fn is_armed(point: FailPoint) -> bool {
+        ARMED.get().is_some_and(|armed| armed.point == point)
     }
 
     /// Passes a fail point.
@@ -148,13 +207,29 @@ mod armed {
         if before != Ok(1) {
             return Ok(());
         }
-        match armed.action {
+        match &armed.action {
             Action::Kill => die(),
+            Action::Pause(path) => pause(path),
             Action::Fail => Err(LakeError::Unreachable {
                 place: "the lake".to_owned(),
                 detail: format!("fail point {}", point.name()),
             }),
         }
+    }
+
+    /// Longest that a pause lasts: a test that forgets its process does not leave it behind.
+    const PAUSE_LIMIT: Duration = Duration::from_secs(300);
+
+    fn pause(path: &Path) -> Result<(), LakeError> {
+        let failed = |error: std::io::Error| {
+            LakeError::Invariant(format!("the barrier {} cannot be used: {error}", path.display()))
+        };
+        std::fs::write(path.with_extension("reached"), []).map_err(failed)?;
+        let began = Instant::now();
+        while !path.exists() && began.elapsed() < PAUSE_LIMIT {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     /// Nothing is flushed, nobody is told.
@@ -180,11 +255,14 @@ mod armed {
             );
             assert_eq!(armed.left.into_inner(), 3);
             assert_eq!(parse("batch-closed:error").unwrap().action, Action::Fail);
+            let pause = Action::Pause("/tmp/barrier".into());
+            assert_eq!(parse("batch-closed:pause:/tmp/barrier").unwrap().action, pause);
             for wrong in [
                 "after-upload",
                 "after-upload:stop",
                 "after-upload:kill:0",
                 "after-upload:kill:1:2",
+                "after-upload:pause",
             ] {
                 assert!(parse(wrong).is_err(), "{wrong}");
             }

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
-use arrow::compute::concat_batches;
 use uuid::Uuid;
 
-use super::buffer::{Batch, Reservation, encode_error, join};
+use super::buffer::{Batch, encode_error, join};
 use super::commit::BatchOutcome;
 use super::fail_point::{FailPoint, pass};
+use super::gauge::Reservation;
 use super::offsets::BatchRanges;
+use super::rejected::RejectedFile;
 use super::tables::StagedFile;
 use crate::error::LakeError;
 use crate::file::encode::{EncodedRowGroup, PartitionValues};
@@ -18,7 +18,7 @@ use crate::file::upload::AssembledFile;
 use crate::table::commit::CommitRequest;
 
 /// A batch on its way into the tables. Each step is done once, however often the store fails in between.
-pub struct BatchInFlight<F = AssembledFile, R = RecordBatch> {
+pub struct BatchInFlight<F = AssembledFile, R = RejectedFile> {
     pub(super) id: Uuid,
     pub(super) ranges: BatchRanges,
     pub(super) rejected: Option<R>,
@@ -81,22 +81,28 @@ impl BatchInFlight {
         }
         let mut files = Vec::new();
         for groups in by_partition.into_values() {
-            let file = tokio::task::spawn_blocking(move || AssembledFile::assemble(groups, Tier::Hot))
-                .await
-                .map_err(|error| LakeError::Invariant(format!("the assembly of a file panicked: {error}")))?
-                .map_err(encode_error)?;
-            files.push(file);
+            let assemble = move || AssembledFile::assemble(groups, Tier::Hot).map_err(encode_error);
+            files.push(assembled(assemble).await?);
         }
-        let rejected = match batch.rejected.first() {
-            None => None,
-            Some(first) => Some(
-                concat_batches(&first.schema(), &batch.rejected)
-                    .map_err(|error| LakeError::Invariant(error.to_string()))?,
-            ),
-        };
+        let mut groups = Vec::new();
+        for task in batch.rejected {
+            let (encoded, reservation) = join(task).await?;
+            reservations.push(reservation);
+            groups.extend(encoded);
+        }
+        let rejected = assembled(move || RejectedFile::assemble(groups, batch.rejected_firsts)).await?;
         Ok(BatchInFlight {
             _reservations: reservations,
             ..BatchInFlight::new(batch.id, batch.ranges, files, rejected)
         })
     }
+}
+
+/// Runs the assembly of a file next to everything else.
+async fn assembled<F: Send + 'static>(
+    assemble: impl FnOnce() -> Result<F, LakeError> + Send + 'static,
+) -> Result<F, LakeError> {
+    tokio::task::spawn_blocking(assemble)
+        .await
+        .map_err(|error| LakeError::Invariant(format!("the assembly of a file panicked: {error}")))?
 }

@@ -5,13 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use arrow::array::RecordBatch;
 use uuid::Uuid;
 
-use super::buffer::{encode_error, keep_rows};
 use crate::error::LakeError;
-use crate::file::encode::encode;
-use crate::file::properties::Tier;
 use crate::file::upload::{AssembledFile, put_file};
 use crate::table::TableName;
 use crate::table::commit::{CommitOutcome, CommitRequest, NewFile, TableWriter};
@@ -130,26 +126,5 @@ impl StagedFile for AssembledFile {
 
     fn as_new_file(&self, path: String) -> NewFile {
         AssembledFile::as_new_file(self, path)
-    }
-}
-
-impl RejectedRows<AssembledFile> for RecordBatch {
-    fn file_without(
-        &self,
-        held: &BTreeMap<i32, i64>,
-    ) -> Result<Option<(AssembledFile, BTreeSet<i32>)>, LakeError> {
-        let rows = keep_rows(self, |partition, offset| {
-            held.get(&partition).is_none_or(|held| offset >= *held)
-        })?;
-        if rows.num_rows() == 0 {
-            return Ok(None);
-        }
-        let groups = encode(&rows, &[], Tier::Hot).map_err(encode_error)?;
-        let moved = groups
-            .iter()
-            .flat_map(|group| group.kafka_partitions.iter().copied())
-            .collect();
-        let file = AssembledFile::assemble(groups, Tier::Hot).map_err(encode_error)?;
-        Ok(Some((file, moved)))
     }
 }

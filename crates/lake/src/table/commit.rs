@@ -140,7 +140,8 @@ impl TableWriter {
     /// The same for a table of any columns: what another version of this software does.
     ///
     /// # Errors
-    /// [`LakeError::Foreign`] when the folder holds another table, one that cannot be widened, or files without a log.
+    /// [`LakeError::Foreign`] when the folder holds another table, one that cannot be widened, or files without a log;
+    /// [`LakeError::Configuration`] when the table holds other dates.
     pub async fn open_or_create_as(lake: &Lake, spec: &TableSpec) -> Result<Self, LakeError> {
         let snapshot = match definition::load_widened(lake, spec).await? {
             Some(snapshot) => snapshot,
@@ -266,7 +267,7 @@ impl TableWriter {
 
     /// A failed checkpoint is not a failed commit: the next one tries again.
     async fn maybe_checkpoint(&self, version: i64) {
-        if version % checkpoint::INTERVAL_VERSIONS != 0 {
+        if !checkpoint::is_due(version) {
             return;
         }
         if let Err(error) = checkpoint::write(&self.lake, self.table, version).await {

@@ -17,6 +17,7 @@ use super::schema::{self, TableSpec};
 use super::snapshot::run_blocking;
 use super::{TableName, TableSnapshot};
 use crate::error::LakeError;
+use crate::ingest::fail_point::{FailPoint, pass};
 use crate::store::Lake;
 
 /// Delta's name of the operation.
@@ -66,12 +67,15 @@ async fn refuse_foreign_files(
 /// The newest version of a table (without its files), after it was given the columns that it lacks. `None`: no such table.
 ///
 /// # Errors
-/// [`LakeError::Foreign`] when it cannot be widened to `spec`; the store failed, and calling again is right.
+/// [`LakeError::Configuration`] when it holds other dates; [`LakeError::Foreign`] when it cannot be widened to `spec`; the store failed, and calling again is right.
 pub(super) async fn load_widened(lake: &Lake, spec: &TableSpec) -> Result<Option<TableSnapshot>, LakeError> {
     for _ in 0..MAX_RACES {
         let Some((snapshot, metadata)) = lake.definition(spec.table).await? else {
             return Ok(None);
         };
+        spec.check_dates(&snapshot).map_err(|detail| {
+            LakeError::Configuration(format!("{}: {detail}", lake.table_place(spec.table)))
+        })?;
         let lacking = spec.lacking(&snapshot).map_err(|detail| LakeError::Foreign {
             place: lake.table_place(spec.table),
             detail,
@@ -91,10 +95,12 @@ pub(super) async fn load_widened(lake: &Lake, spec: &TableSpec) -> Result<Option
             json!({ "metaData": schema::with_columns(metadata, &lacking)? }),
         ];
         let store = lake.table_store(spec.table);
+        pass(FailPoint::BeforeWidening)?;
         let put = put_commit(store.as_ref(), snapshot.version + 1, join_lines(&lines)).await;
         // Whoever was first, the next look says what the table is now.
         if let Put::Done = put.map_err(|error| LakeError::from_store(&lake.table_place(spec.table), error))? {
             tracing::info!(table = %spec.table, columns = ?names, version = snapshot.version + 1, "columns added");
+            pass(FailPoint::AfterWidening)?;
         }
     }
     Err(LakeError::Unreachable {

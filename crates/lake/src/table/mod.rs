@@ -2,15 +2,19 @@
 //!
 //! - [`schema`]: the three tables' columns and how they are created or recognised;
 //! - [`snapshot`]: a version of a table, pinned: its files, schema and `txn` offsets;
+//! - `by_time`: which version stood at a time;
 //! - [`partition`]: a partition of it, the unit of maintenance;
 //! - [`commit`]: the one way in which this software changes a table: a compare-and-set on the offsets;
 //! - `definition`: how a table begins, and how it gets columns that a newer version adds;
 //! - `race`: who is first, and the fence in it (pure);
-//! - [`checkpoint`]: summaries of the log, so that it opens quickly however long it is.
+//! - [`checkpoint`]: summaries of the log, so that it opens quickly however long it is;
+//! - [`log_cleanup`]: what of the log no retained version needs, removed.
 
+mod by_time;
 pub mod checkpoint;
 pub mod commit;
 mod definition;
+pub mod log_cleanup;
 pub mod partition;
 pub(crate) mod race;
 pub mod schema;

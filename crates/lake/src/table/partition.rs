@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::DataFile;
 
 /// First part of the application ids of maintenance.
-const MAINTENANCE: &str = "loginlake/maintenance";
+pub(crate) const MAINTENANCE: &str = "loginlake/maintenance";
 /// How a table without partitions is called in application ids and reports.
 const WHOLE_TABLE: &str = "all";
 /// Folder of the rows whose partition value is NULL, as Hive calls it.

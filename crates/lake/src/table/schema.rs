@@ -2,14 +2,21 @@
 //!
 //! Tables ask for reader version 1 and writer version 2 only, so that every Delta reader opens them.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use chrono::NaiveDate;
 use deltalake_core::kernel::StructType;
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel;
 use serde_json::{Value, json};
-use std::sync::Arc;
 
 use super::{TableName, TableSnapshot};
 use crate::error::LakeError;
+
+/// The table property of a `logins` that holds the rows of one date only: its offsets do not mean that every row below them is
+/// there.
+pub const ONLY_DATE: &str = "loginlake.only-date";
 
 /// How `logins` is split into folders.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -81,6 +88,8 @@ pub struct TableSpec {
     pub first_columns: usize,
     /// How it is partitioned when it is created.
     pub partition_by: PartitionBy,
+    /// Of `logins`: the one date whose rows it holds. `None`: all dates. It is decided when the table is created.
+    pub only_date: Option<NaiveDate>,
 }
 
 impl TableSpec {
@@ -92,6 +101,25 @@ impl TableSpec {
             first_columns: columns.fields().len(),
             columns,
             partition_by,
+            only_date: None,
+        }
+    }
+
+    /// Whether an existing table holds the dates that this one is to hold.
+    ///
+    /// # Errors
+    /// A sentence that says why not, and what to do.
+    pub fn check_dates(&self, found: &TableSnapshot) -> Result<(), String> {
+        match (self.only_date, found.only_date) {
+            (wanted, held) if wanted == held => Ok(()),
+            (Some(wanted), None) => Err(format!(
+                "it holds logins of all dates, and --only-date {wanted} is for a lake of its own: choose another --lake"
+            )),
+            (wanted, Some(held)) => Err(format!(
+                "it holds the logins of {held} only{}: choose another --lake, or go on with --only-date {held}",
+                wanted.map(|date| format!(", not of {date}")).unwrap_or_default()
+            )),
+            (None, None) => Ok(()),
         }
     }
 
@@ -153,6 +181,10 @@ pub fn creation_actions(spec: &TableSpec, created_at_ms: i64) -> Result<Vec<Valu
     let delta = delta_schema(&spec.columns)?;
     let schema_string =
         serde_json::to_string(&delta).map_err(|error| LakeError::Invariant(error.to_string()))?;
+    let mut configuration = BTreeMap::new();
+    if let Some(date) = spec.only_date {
+        configuration.insert(ONLY_DATE, date.to_string());
+    }
     Ok(vec![
         json!({ "protocol": { "minReaderVersion": 1, "minWriterVersion": 2 } }),
         json!({ "metaData": {
@@ -163,7 +195,7 @@ pub fn creation_actions(spec: &TableSpec, created_at_ms: i64) -> Result<Vec<Valu
             "schemaString": schema_string,
             "partitionColumns": partition_columns(spec.table, spec.partition_by),
             "createdTime": created_at_ms,
-            "configuration": {},
+            "configuration": configuration,
         } }),
     ])
 }
@@ -222,6 +254,7 @@ mod tests {
                 .collect(),
             files: Vec::new(),
             transactions: std::collections::BTreeMap::new(),
+            only_date: None,
             checkpoint_version: None,
         }
     }

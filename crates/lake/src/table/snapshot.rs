@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, MapArray, RecordBatch, StructArray};
 use arrow::datatypes::{Int64Type, SchemaRef};
+use chrono::NaiveDate;
 use delta_kernel::actions::get_commit_schema;
 use delta_kernel::engine::arrow_conversion::TryIntoArrow;
 use delta_kernel::engine::arrow_data::ArrowEngineData;
 use delta_kernel::{Engine, Snapshot as KernelSnapshot, SnapshotRef};
 
-use super::TableName;
+use super::{TableName, schema};
 use crate::error::{LakeError, error_chain};
 use crate::store::Lake;
 
@@ -49,6 +50,9 @@ pub struct TableSnapshot {
     pub files: Vec<DataFile>,
     /// `txn` actions: application id → version (for ingestion: the next offset of a Kafka partition).
     pub transactions: BTreeMap<String, i64>,
+    /// The one date whose rows the table holds; then its offsets do not mean that every row below them is there. `None`: all
+    /// dates.
+    pub only_date: Option<NaiveDate>,
     /// The version that the log's newest checkpoint summarises.
     pub checkpoint_version: Option<i64>,
 }
@@ -186,7 +190,7 @@ pub(super) fn read_snapshot(
     let log_error = |error: delta_kernel::Error| kernel_error(place, None, &error);
     let configuration = kernel.table_configuration();
     let logical = configuration.logical_schema();
-    let schema: arrow::datatypes::Schema =
+    let columns: arrow::datatypes::Schema =
         logical
             .as_ref()
             .try_into_arrow()
@@ -194,6 +198,16 @@ pub(super) fn read_snapshot(
                 place: place.to_owned(),
                 detail: error.to_string(),
             })?;
+    let only_date = configuration
+        .metadata()
+        .configuration()
+        .get(schema::ONLY_DATE)
+        .map(|text| text.parse())
+        .transpose()
+        .map_err(|error| LakeError::Log {
+            place: place.to_owned(),
+            detail: format!("its property {}: {error}", schema::ONLY_DATE),
+        })?;
     let actions: &[&str] = match with_files {
         WithFiles::Yes => &["add", "remove", "txn"],
         WithFiles::No => &["txn"],
@@ -213,10 +227,11 @@ pub(super) fn read_snapshot(
     Ok(TableSnapshot {
         table,
         version: i64::try_from(kernel.version()).unwrap_or(i64::MAX),
-        schema: Arc::new(schema),
+        schema: Arc::new(columns),
         partition_columns: configuration.metadata().partition_columns().to_vec(),
         files: replay.files,
         transactions: replay.transactions,
+        only_date,
         checkpoint_version: kernel
             .log_segment()
             .checkpoint_version

@@ -6,14 +6,13 @@ use clap::Args;
 use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
 use loginlake_lake::table::schema;
 use loginlake_lake::{LakeError, TableName};
+use loginlake_olap::maintain::jobs::MIN_FILES_REJECTED;
 use loginlake_olap::setup;
 use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs};
 use loginlake_service::exit::ExitError;
 
 use super::{TableArg, print_line};
 
-/// Files of `rejected` that are worth a rewrite: its one table partition is never closed.
-const MIN_FILES_REJECTED: usize = 8;
 /// The smallest memory that a sort can work in.
 const MIN_MEMORY: u64 = 64 * 1024 * 1024;
 
@@ -49,6 +48,7 @@ pub struct CompactArgs {
 
 /// Runs it.
 pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> {
+    super::arm_fail_point()?;
     let lake = setup::lake(&args.lake.resolve(file)?)?;
     let tables = match args.table {
         Some(table) => vec![table.into()],

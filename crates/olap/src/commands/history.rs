@@ -56,6 +56,7 @@ pub async fn run(args: HistoryArgs, file: &ConfigFile) -> Result<(), ExitError> 
             })
             .collect();
         offsets.extend(commit.info.as_ref().and_then(accepted_gaps));
+        offsets.extend(commit.info.as_ref().and_then(by_whom));
         print_line(&format!(
             "{:>8}  {:<20}  {:<18}  {:>12}  {:>12}  {:>6}  {:>6}  {:<16}  {}",
             commit.version,
@@ -81,4 +82,14 @@ fn accepted_gaps(info: &serde_json::Value) -> Option<String> {
         .collect();
     let who = info["who"].as_str().unwrap_or("?");
     Some(format!("gap {} by {who}", gaps.join(" ")))
+}
+
+/// Who erased or restored: `erasure 1f… by me@here`, `to version 7 by me@here`.
+fn by_whom(info: &serde_json::Value) -> Option<String> {
+    let who = info["who"].as_str()?;
+    match info["kind"].as_str()? {
+        "erasure" => Some(format!("erasure {} by {who}", info["erasure"].as_str()?)),
+        "restore" => Some(format!("to version {} by {who}", info["toVersion"].as_i64()?)),
+        _ => None,
+    }
 }

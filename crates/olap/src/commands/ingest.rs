@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use clap::Args;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
 use loginlake_lake::ingest::{GapRequest, LateHold, RollPolicy};
@@ -93,7 +94,7 @@ pub struct IngestArgs {
         value_name = "SIZE"
     )]
     max_batch_bytes: Option<ByteSize>,
-    /// Memory of everything that waits for a commit; over it consumption pauses [default: 128MiB]
+    /// Memory of everything that waits for a commit; over it consumption pauses [default: 96MiB]
     #[arg(
         long,
         env = "LOGINLAKE_MEMORY_BUDGET",
@@ -119,6 +120,10 @@ pub struct IngestArgs {
     /// Stop, with code 0, before the first record of each partition that is not older
     #[arg(long, value_name = "TIME")]
     until_timestamp: Option<UtcTime>,
+    /// Keep only the logins of this date (UTC, by the event's own time), in a lake of their own: such a lake takes no other
+    /// date, and an existing lake does not become one
+    #[arg(long, value_name = "YYYY-MM-DD")]
+    only_date: Option<NaiveDate>,
     /// Go on although the records FROM to TO of a partition are lost; written into the table's history. Can be repeated
     #[arg(long, value_name = "PARTITION:FROM-TO")]
     accept_gap: Vec<GapRequest>,
@@ -195,33 +200,9 @@ impl IngestArgs {
     }
 }
 
-/// Who accepts a gap, for the table's history.
-fn operator() -> String {
-    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = said("USER").or_else(|| said("LOGNAME"));
-    let host = said("HOSTNAME").or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok());
-    let unknown = || "unknown".to_owned();
-    format!(
-        "{}@{}",
-        user.unwrap_or_else(unknown),
-        host.unwrap_or_else(unknown).trim()
-    )
-}
-
-/// For tests of crashes; release builds have no fail points.
-#[cfg(debug_assertions)]
-fn arm_fail_point() -> Result<(), ExitError> {
-    match std::env::var("LOGINLAKE_FAIL_POINT") {
-        Ok(text) => loginlake_lake::ingest::fail_point::arm(&text)
-            .map_err(|error| ExitError::usage(format!("LOGINLAKE_FAIL_POINT: {error}"))),
-        Err(_) => Ok(()),
-    }
-}
-
 /// Runs it.
 pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(), ExitError> {
-    #[cfg(debug_assertions)]
-    arm_fail_point()?;
+    super::arm_fail_point()?;
     let shutdown = Shutdown::on_signals()
         .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
     let http = args.http.resolve(file, Service::Ingest)?;
@@ -258,9 +239,10 @@ pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(),
         roll,
         freshness,
         range,
+        only_date: args.only_date,
         gaps: AcceptedGaps {
             gaps: args.accept_gap,
-            who: operator(),
+            who: super::operator(),
         },
         memory_budget,
         exit_at_end: args.exit_at_end || range.until_ms.is_some(),

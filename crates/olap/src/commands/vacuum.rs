@@ -1,7 +1,10 @@
 //! `olap vacuum`.
 
+use std::time::Duration;
+
 use clap::Args;
 use loginlake_lake::TableName;
+use loginlake_lake::table::log_cleanup::{self, DEFAULT_LOG_RETENTION};
 use loginlake_lake::vacuum::{self, VacuumOptions};
 use loginlake_olap::setup;
 use loginlake_service::config::{ConfigFile, LakeArgs, Span};
@@ -20,12 +23,28 @@ pub struct VacuumArgs {
     /// How long files stay that no version refers to any more: longer than the longest query and commit [default: 7d]
     #[arg(long, value_name = "DURATION")]
     retention: Option<Span>,
+    /// How far back the tables' logs reach, with which history, restore and --at go [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    log_retention: Option<Span>,
     /// Delete; without it the files are only listed
     #[arg(long)]
     delete: bool,
     /// Allow a retention below one hour: a running query or commit may lose its files
     #[arg(long)]
     force: bool,
+}
+
+/// A log has to reach back as far as the files that it names.
+pub fn check_log_retention(log: Duration, files: Duration) -> Result<(), ExitError> {
+    if log < files {
+        return Err(ExitError::usage(format!(
+            "--log-retention of {} s is shorter than the {} s for which files are kept: which files are still needed could not \
+             be told any more",
+            log.as_secs(),
+            files.as_secs()
+        )));
+    }
+    Ok(())
 }
 
 /// Runs it.
@@ -40,6 +59,11 @@ pub async fn run(args: VacuumArgs, file: &ConfigFile) -> Result<(), ExitError> {
     }
     options.dry_run = !args.delete;
     options.force = args.force;
+    let log_retention = args
+        .log_retention
+        .or(file.maintain.log_retention)
+        .map_or(DEFAULT_LOG_RETENTION.max(options.retention), Span::duration);
+    check_log_retention(log_retention, options.retention)?;
     let mut found = false;
     for table in tables {
         let report = vacuum::vacuum(&lake, table, &options)
@@ -48,6 +72,22 @@ pub async fn run(args: VacuumArgs, file: &ConfigFile) -> Result<(), ExitError> {
         let Some(report) = report else { continue };
         found = true;
         print_line(report.to_string().trim_end())?;
+        let log = log_cleanup::clean_log(&lake, table, log_retention, options.now_ms, options.dry_run)
+            .await
+            .map_err(setup::lake_error)?;
+        if let Some(log) = log
+            && let Some(oldest) = log.oldest_version
+        {
+            let what = if args.delete {
+                "removed"
+            } else {
+                "would be removed"
+            };
+            print_line(&format!(
+                "{table} log: {} commits and {} files of checkpoints {what}; the oldest version is {oldest}",
+                log.commits, log.checkpoint_files
+            ))?;
+        }
     }
     if !found {
         return Err(super::no_tables(&lake));

@@ -9,12 +9,13 @@ use loginlake_kafka::KafkaError;
 use loginlake_kafka::consumer::PartitionListener;
 use loginlake_kafka::topics::{Incarnation, Topics};
 use loginlake_lake::LakeError;
-use loginlake_lake::ingest::{BatchBuffer, Committer, Session, TopicBounds};
+use loginlake_lake::ingest::{Committer, Session, TopicBounds};
 use loginlake_service::backoff::Backoff;
 use loginlake_service::health::ComponentHealth;
 use loginlake_service::shutdown::Shutdown;
 use tokio::runtime::Handle;
 
+use super::counted_rows::CountedRows;
 use super::metrics::IngestMetrics;
 
 /// How long partitions that leave wait for a commit that is under way: shorter than the group's patience.
@@ -26,13 +27,9 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(200);
 /// What the polling thread and its rebalance callbacks share. Never locked while polling.
 pub(super) struct Filling {
     /// Partitions, offsets and rows.
-    pub session: Session<BatchBuffer>,
+    pub session: Session<CountedRows>,
     /// Why going on would lose records.
     pub refusal: Option<String>,
-    /// Counts by reason of the rejected records in the buffer.
-    pub rejected: BTreeMap<loginlake_events::RejectReason, u64>,
-    /// The smallest Kafka timestamp in the buffer.
-    pub oldest_kafka_ms: Option<i64>,
 }
 
 pub(super) struct Assignment {

@@ -1,28 +1,32 @@
 //! The polling thread: read, judge, buffer, close batches, and take note of what became of them.
 
+mod again;
 mod end;
+mod memory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use loginlake_events::columns::SourcePosition;
-use loginlake_kafka::consumer::{GroupConsumer, Polled, StartAt};
+use loginlake_kafka::KafkaError;
+use loginlake_kafka::consumer::{GroupConsumer, Polled};
 use loginlake_kafka::rdkafka::Message;
 use loginlake_lake::ingest::{
     BatchBuffer, BatchOutcome, FailPoint, FreshnessController, MemoryGauge, RollPolicy, RollReason, Session,
     TopicBounds, Verdict, fail_point,
 };
-use loginlake_schemas::{Decoder, RegistryError, Schemas};
-use loginlake_service::backoff::Backoff;
+use loginlake_schemas::{Decoder, Schemas};
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::{ComponentHealth, Health};
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
 use tokio::runtime::Handle;
 
+use self::again::join;
 use super::assignment::{Assignment, Filling};
-use super::in_flight::{BatchFacts, InFlight};
+use super::counted_rows::CountedRows;
+use super::in_flight::InFlight;
 use super::metrics::IngestMetrics;
 use super::start::Start;
 use super::{IngestOptions, Progress, Totals};
@@ -32,6 +36,10 @@ use crate::setup::{kafka_error, lake_error};
 const TICK: Duration = Duration::from_millis(50);
 /// Records between two looks at clock and sizes.
 const RECORDS_PER_CHECK: u64 = 1024;
+/// The same for large records, bytes: none is over 1 MiB by much, so this is what the budget may be passed by.
+const BYTES_PER_CHECK: usize = 1024 * 1024;
+/// Records that share a look at the clock.
+const RECORDS_PER_CLOCK: u64 = 64;
 /// Without a sign of life for this long the service is not ready.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// How often the lag is asked for.
@@ -50,9 +58,14 @@ pub(super) struct Ingester {
     progress: Progress,
     /// Reads framed records; none: there is no registry.
     decoder: Option<Decoder>,
+    /// The one date whose logins are kept, days since 1970-01-01; none: all of them are.
+    only_days: Option<i32>,
     roll: RollPolicy,
     freshness: Option<FreshnessController>,
-    paused: bool,
+    /// Partitions that are not fetched because of the memory budget.
+    paused: BTreeSet<i32>,
+    /// How often it has joined the group anew since the last commit.
+    joined_anew: u32,
     lag_asked: Instant,
     end_asked: Instant,
     /// First and last stable offset of each partition when the run started.
@@ -83,6 +96,7 @@ impl Ingester {
             gauge.clone(),
             start.committer.partition_columns().to_vec(),
         );
+        let rows = CountedRows::new(buffer);
         progress.lock().version = start.committer.version();
         let mut roll = options.roll;
         let freshness = options.freshness.map(FreshnessController::new);
@@ -94,10 +108,8 @@ impl Ingester {
         metrics.batch_age_limit_seconds.set(roll.max_age.as_secs_f64());
         let assignment = Arc::new(Assignment {
             filling: Mutex::new(Filling {
-                session: Session::new(buffer, start.limits),
+                session: Session::new(rows, start.limits),
                 refusal: None,
-                rejected: BTreeMap::new(),
-                oldest_kafka_ms: None,
             }),
             committer: Arc::new(tokio::sync::Mutex::new(start.committer)),
             topics: start.topics,
@@ -111,14 +123,8 @@ impl Ingester {
             metrics: metrics.clone(),
             shutdown: shutdown.clone(),
         });
-        let consumer = GroupConsumer::join(
-            &options.kafka,
-            &options.group_id,
-            &options.topic,
-            StartAt::ListenerOnly,
-            Arc::clone(&assignment),
-        )
-        .map_err(kafka_error)?;
+        let only_days = options.only_date.map(|date| date.to_epoch_days());
+        let consumer = join(&options, &assignment)?;
         tracing::info!(
             topic = options.topic,
             group = options.group_id,
@@ -137,9 +143,11 @@ impl Ingester {
             metrics,
             progress,
             decoder,
+            only_days,
             roll,
             freshness,
-            paused: false,
+            paused: BTreeSet::new(),
+            joined_anew: 0,
             lag_asked: Instant::now(),
             end_asked: Instant::now(),
             bounds_at_start: start.bounds,
@@ -156,6 +164,7 @@ impl Ingester {
             self.settle(false)?;
             self.close_if_due()?;
             self.bound_memory()?;
+            self.note_progress();
             self.ask_lag();
             let at_end = self.options.exit_at_end && self.is_at_end()?;
             if at_end || self.shutdown.is_requested() {
@@ -175,8 +184,8 @@ impl Ingester {
 
     /// Reads until there is nothing more, or until it is time to look at clock and sizes.
     fn read_some(&mut self) -> Result<(), ExitError> {
-        let mut read = 0;
-        while read < RECORDS_PER_CHECK {
+        let (mut read, mut read_bytes, mut now_ms) = (0, 0, 0);
+        while read < RECORDS_PER_CHECK && read_bytes < BYTES_PER_CHECK {
             // Wait only when there was nothing: a backlog is taken as it comes.
             let timeout = if read == 0 {
                 self.patience()
@@ -185,7 +194,10 @@ impl Ingester {
             };
             match self.consumer.poll(timeout) {
                 Ok(Polled::Record(message)) => {
-                    let now_ms = chrono::Utc::now().timestamp_millis();
+                    // The first record may have been waited for; those after it came at once.
+                    if read % RECORDS_PER_CLOCK == 0 {
+                        now_ms = chrono::Utc::now().timestamp_millis();
+                    }
                     let position = SourcePosition {
                         kafka_partition: message.partition(),
                         kafka_offset: message.offset(),
@@ -204,22 +216,21 @@ impl Ingester {
                         == Verdict::Buffer
                     {
                         let timestamp_ms = position.kafka_timestamp_ms;
-                        if let Some(ms) = timestamp_ms {
-                            filling.oldest_kafka_ms =
-                                Some(filling.oldest_kafka_ms.map_or(ms, |old| old.min(ms)));
-                        }
                         match json.and_then(|json| self.options.contract.decode(json, timestamp_ms)) {
-                            Ok(event) => filling.session.rows_mut().append_login(&event, position, now_ms),
-                            Err(rejection) => {
-                                *filling.rejected.entry(rejection.reason).or_insert(0) += 1;
-                                filling
-                                    .session
-                                    .rows_mut()
-                                    .append_rejected(&rejection, payload, position);
+                            Ok(event)
+                                if self.only_days.is_some_and(|days| days != event.login_date_days()) =>
+                            {
+                                filling.session.rows_mut().leave_out(position);
                             }
+                            Ok(event) => filling.session.rows_mut().append_login(&event, position, now_ms),
+                            Err(rejection) => filling
+                                .session
+                                .rows_mut()
+                                .append_rejected(&rejection, payload, position, now_ms),
                         }
                     }
                     read += 1;
+                    read_bytes += payload.map_or(0, <[u8]>::len);
                 }
                 Ok(Polled::EndOfPartition(partition)) => {
                     self.assignment.lock().session.end_reached(partition);
@@ -237,10 +248,13 @@ impl Ingester {
                     return Ok(());
                 }
                 Err(error) => {
-                    return Err(match self.assignment.lock().refusal.take() {
-                        Some(refusal) => ExitError::refused(refusal),
-                        None => kafka_error(error),
-                    });
+                    if let Some(refusal) = self.assignment.lock().refusal.take() {
+                        return Err(ExitError::refused(refusal));
+                    }
+                    return match error {
+                        KafkaError::Fenced(_) => self.join_anew(error),
+                        error => Err(kafka_error(error)),
+                    };
                 }
             }
         }
@@ -262,7 +276,10 @@ impl Ingester {
             let filling = self.assignment.lock();
             let rows = filling.session.rows();
             let age = rows.begun().map(|begun| begun.elapsed()).unwrap_or_default();
-            self.roll.decide(rows.size(), age)
+            let size = rows.size();
+            let buffered = i64::try_from(size.rows).unwrap_or(i64::MAX);
+            self.metrics.buffered_rows.set(buffered);
+            self.roll.decide(size, age)
         };
         match reason {
             Some(reason) if self.in_flight.is_none() => self.close(reason),
@@ -275,17 +292,12 @@ impl Ingester {
         let Some(batch) = filling.session.close() else {
             return Ok(());
         };
-        let facts = BatchFacts {
-            rejected: std::mem::take(&mut filling.rejected),
-            reason,
-            oldest_kafka_ms: filling.oldest_kafka_ms.take(),
-        };
         drop(filling);
         self.in_flight = Some(InFlight::send(
             &self.runtime,
             Arc::clone(&self.assignment),
             batch,
-            facts,
+            reason,
         ));
         Ok(())
     }
@@ -303,15 +315,18 @@ impl Ingester {
             return Ok(());
         };
         match batch.outcome(&self.runtime) {
-            Ok(BatchOutcome::Committed {
-                version,
-                files,
-                bytes,
-            }) => {
-                self.note_commit(&batch, version, files, bytes);
+            Ok((
+                BatchOutcome::Committed {
+                    version,
+                    files,
+                    bytes,
+                },
+                at_ms,
+            )) => {
+                self.note_commit(&batch, version, files, bytes, at_ms);
                 Ok(())
             }
-            Ok(BatchOutcome::Fenced { detail }) => {
+            Ok((BatchOutcome::Fenced { detail }, _)) => {
                 tracing::warn!(
                     detail,
                     "another process was first: discarding what is buffered and reading on from the table"
@@ -323,7 +338,9 @@ impl Ingester {
         }
     }
 
-    fn note_commit(&mut self, batch: &InFlight, version: i64, files: usize, bytes: u64) {
+    /// `at_ms`: since when the batch can be queried, epoch milliseconds.
+    fn note_commit(&mut self, batch: &InFlight, version: i64, files: usize, bytes: u64, at_ms: i64) {
+        self.joined_anew = 0;
         let took = batch.closed.elapsed();
         let seconds = took.as_secs_f64();
         if let Some(freshness) = &mut self.freshness {
@@ -333,20 +350,18 @@ impl Ingester {
                 .batch_age_limit_seconds
                 .set(self.roll.max_age.as_secs_f64());
         }
-        let rejected: u64 = batch.rejected.values().sum();
+        let rejected = batch.counts.rejected_rows();
         self.metrics.logins_rows.inc_by(batch.logins);
-        for (reason, rows) in &batch.rejected {
-            self.metrics.count_rejected(*reason, *rows);
+        for (reason, rows) in batch.counts.rejected() {
+            self.metrics.count_rejected(reason, rows);
         }
+        self.metrics.left_out.inc_by(batch.counts.left_out());
         self.metrics.count_commit(batch.reason);
         self.metrics.commit_seconds.observe(seconds);
         self.metrics.files.inc_by(files as u64);
         self.metrics.file_bytes.inc_by(bytes);
-        if let Some(oldest) = batch.oldest_kafka_ms {
-            let delay_ms = chrono::Utc::now().timestamp_millis() - oldest;
-            self.metrics
-                .commit_delay_seconds
-                .observe(delay_ms.max(0) as f64 / 1_000.0);
+        for delays in batch.counts.delays() {
+            self.metrics.commit_delay_seconds.observe(delays, at_ms);
         }
         tracing::info!(
             version,
@@ -386,78 +401,8 @@ impl Ingester {
         totals.version = version;
     }
 
-    /// Discards what is buffered and reads on from the offsets of the table, for the partitions that are still here.
-    fn restart_from_table(&mut self) -> Result<(), ExitError> {
-        let committed = self
-            .assignment
-            .with_retries(|committer| self.runtime.block_on(committer.reload_offsets()))
-            .map_err(ExitError::failed)?;
-        let mut filling = self.assignment.lock();
-        filling.rejected.clear();
-        filling.oldest_kafka_ms = None;
-        let starts = filling.session.restart(&committed);
-        drop(filling);
-        let starts = starts
-            .into_iter()
-            .map(|(partition, next_offset)| (partition, Some(next_offset)))
-            .collect();
-        self.seek(&starts)
-    }
-
-    /// Waits a moment for the schema registry. The record is read again after it: its offset was not taken, so nothing of
-    /// its partition may be read before it.
-    fn wait_for_registry(
-        &mut self,
-        error: &RegistryError,
-        position: SourcePosition,
-    ) -> Result<(), ExitError> {
-        let start = BTreeMap::from([(position.kafka_partition, Some(position.kafka_offset))]);
-        self.seek(&start)?;
-        if let Some(decoder) = &mut self.decoder {
-            self.shutdown.wait_timeout(decoder.pause_after(error));
-        }
-        Ok(())
-    }
-
-    /// Reads on from these offsets, once librdkafka can.
-    fn seek(&self, starts: &BTreeMap<i32, Option<i64>>) -> Result<(), ExitError> {
-        let mut backoff = Backoff::default();
-        loop {
-            match self.consumer.seek(starts) {
-                Err(error) if error.is_retriable() && !self.shutdown.is_requested() => {
-                    tracing::warn!(%error, "cannot seek yet");
-                    self.kafka_health.not_ready(error.to_string());
-                    self.metrics.retries.inc();
-                    self.shutdown.wait_timeout(backoff.next_delay());
-                }
-                result => return result.map_err(kafka_error),
-            }
-        }
-    }
-
-    /// Over the budget: close the batch early; when one is already under way, stop fetching until it is done.
-    fn bound_memory(&mut self) -> Result<(), ExitError> {
-        let open = self.assignment.lock().session.rows().open_bytes();
-        let waiting = self.gauge.bytes() + open;
-        self.metrics
-            .buffered_bytes
-            .set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        let over = waiting > self.options.memory_budget;
-        if over && self.in_flight.is_none() {
-            self.close(RollReason::Bytes)?;
-        }
-        let pause = over && self.in_flight.is_some();
-        if pause != self.paused {
-            let partitions = self.consumer.assignment().map_err(kafka_error)?;
-            if pause {
-                self.consumer.pause(&partitions).map_err(kafka_error)?;
-                self.metrics.pauses.inc();
-                tracing::debug!(waiting, "over the memory budget: paused");
-            } else {
-                self.consumer.resume(&partitions).map_err(kafka_error)?;
-            }
-            self.paused = pause;
-        }
+    /// Tells how far it has read.
+    fn note_progress(&self) {
         let filling = self.assignment.lock();
         let mut totals = self.progress.lock();
         let offsets = filling.session.offsets();
@@ -466,7 +411,6 @@ impl Ingester {
                 totals.next_offsets.insert(partition, next_offset);
             }
         }
-        Ok(())
     }
 
     fn ask_lag(&mut self) {

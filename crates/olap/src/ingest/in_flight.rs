@@ -1,17 +1,16 @@
 //! The one batch that is on its way into the tables while the next is being filled.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use loginlake_events::RejectReason;
 use loginlake_lake::LakeError;
-use loginlake_lake::ingest::{Batch, BatchOutcome, BatchRanges, Committer, RollReason};
+use loginlake_lake::ingest::{BatchOutcome, BatchRanges, Committer, RollReason};
 use loginlake_service::backoff::Backoff;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
 use super::assignment::{Assignment, other_topic};
+use super::counted_rows::{CountedBatch, Counts};
 
 /// Attempts that are still made for a batch after the process was asked to stop: then its records stay in Kafka.
 const ATTEMPTS_WHILE_STOPPING: u32 = 3;
@@ -20,23 +19,22 @@ const ATTEMPTS_WHILE_STOPPING: u32 = 3;
 pub(super) struct InFlight {
     pub ranges: BatchRanges,
     pub logins: u64,
-    pub rejected: BTreeMap<RejectReason, u64>,
+    /// Rejected rows and delays: they count once it is committed.
+    pub counts: Counts,
     pub reason: RollReason,
     pub closed: Instant,
-    pub oldest_kafka_ms: Option<i64>,
-    task: JoinHandle<Result<BatchOutcome, LakeError>>,
-}
-
-/// What is told about a batch when it is sent off.
-pub(super) struct BatchFacts {
-    pub rejected: BTreeMap<RejectReason, u64>,
-    pub reason: RollReason,
-    pub oldest_kafka_ms: Option<i64>,
+    task: JoinHandle<Result<(BatchOutcome, i64), LakeError>>,
 }
 
 impl InFlight {
     /// Sends a batch off. It is tried for ever, visibly, unless the process is asked to stop.
-    pub fn send(runtime: &Handle, assignment: Arc<Assignment>, batch: Batch, facts: BatchFacts) -> Self {
+    pub fn send(
+        runtime: &Handle,
+        assignment: Arc<Assignment>,
+        batch: CountedBatch,
+        reason: RollReason,
+    ) -> Self {
+        let CountedBatch { batch, counts } = batch;
         let ranges = batch.ranges.clone();
         let logins = batch.rows - batch.rejected_rows;
         let task = runtime.spawn(async move {
@@ -53,7 +51,7 @@ impl InFlight {
                 match result {
                     Ok(outcome) => {
                         assignment.store_health.ready();
-                        return Ok(outcome);
+                        return Ok((outcome, chrono::Utc::now().timestamp_millis()));
                     }
                     Err(error) if error.is_retriable() => {
                         tracing::warn!(%error, attempt = backoff.attempts() + 1, "commit failed; trying again");
@@ -79,10 +77,9 @@ impl InFlight {
         Self {
             ranges,
             logins,
-            rejected: facts.rejected,
-            reason: facts.reason,
+            counts,
+            reason,
             closed: Instant::now(),
-            oldest_kafka_ms: facts.oldest_kafka_ms,
             task,
         }
     }
@@ -92,8 +89,8 @@ impl InFlight {
         self.task.is_finished()
     }
 
-    /// The outcome; waits for it.
-    pub fn outcome(&mut self, runtime: &Handle) -> Result<BatchOutcome, LakeError> {
+    /// The outcome and when it was there, epoch milliseconds; waits for it.
+    pub fn outcome(&mut self, runtime: &Handle) -> Result<(BatchOutcome, i64), LakeError> {
         runtime
             .block_on(&mut self.task)
             .unwrap_or_else(|error| Err(LakeError::Invariant(format!("a commit panicked: {error}"))))

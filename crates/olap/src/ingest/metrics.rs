@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use loginlake_events::RejectReason;
 use loginlake_lake::ingest::RollReason;
+use loginlake_service::delays::DelayHistogram;
 use loginlake_service::metrics::Metrics;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -36,18 +37,22 @@ pub struct IngestMetrics {
     pub logins_rows: Counter,
     /// Rows committed to `rejected`, by reason.
     pub rejected_rows: Family<RejectLabels, Counter>,
+    /// Logins of other dates than the one that the lake holds (`--only-date`).
+    pub left_out: Counter,
     /// Commits by what closed the batch.
     pub commits: Family<RollLabels, Counter>,
     /// Seconds from closing a batch to its commit.
     pub commit_seconds: Histogram,
-    /// Seconds from the broker's timestamp of a batch's oldest record to the moment at which it can be queried.
-    pub commit_delay_seconds: Histogram,
+    /// Seconds from the broker's timestamp of each record to the moment at which it can be queried.
+    pub commit_delay_seconds: DelayHistogram,
     /// Bytes of files added to `logins`.
     pub file_bytes: Counter,
     /// Files added to `logins`.
     pub files: Counter,
     /// Bytes that wait for a commit.
     pub buffered_bytes: Gauge,
+    /// Rows of the batch that is being filled.
+    pub buffered_rows: Gauge,
     /// Records behind the end of the topic, by Kafka partition.
     pub lag_records: Family<PartitionLabels, Gauge>,
     /// Batches that were discarded because another process was first.
@@ -67,12 +72,14 @@ impl IngestMetrics {
         let new = Self {
             logins_rows: Counter::default(),
             rejected_rows: Family::default(),
+            left_out: Counter::default(),
             commits: Family::default(),
             commit_seconds: seconds(),
-            commit_delay_seconds: seconds(),
+            commit_delay_seconds: DelayHistogram::default(),
             file_bytes: Counter::default(),
             files: Counter::default(),
             buffered_bytes: Gauge::default(),
+            buffered_rows: Gauge::default(),
             lag_records: Family::default(),
             fenced: Counter::default(),
             retries: Counter::default(),
@@ -91,6 +98,11 @@ impl IngestMetrics {
                 new.rejected_rows.clone(),
             );
             registry.register(
+                "ingest_left_out_logins",
+                "Logins of other dates than --only-date, past which the offsets were committed",
+                new.left_out.clone(),
+            );
+            registry.register(
                 "ingest_commits",
                 "Delta commits, by what closed the batch",
                 new.commits.clone(),
@@ -102,7 +114,7 @@ impl IngestMetrics {
             );
             registry.register(
                 "logins_commit_delay_seconds",
-                "Seconds from the broker's timestamp of the oldest record of a batch to its Delta commit",
+                "Seconds from the broker's timestamp of a record to its Delta commit, each committed record",
                 new.commit_delay_seconds.clone(),
             );
             registry.register(
@@ -115,6 +127,11 @@ impl IngestMetrics {
                 "ingest_buffered_bytes",
                 "Bytes that wait for a commit",
                 new.buffered_bytes.clone(),
+            );
+            registry.register(
+                "ingest_buffered_rows",
+                "Rows of the batch that is being filled",
+                new.buffered_rows.clone(),
             );
             registry.register(
                 "ingest_lag_records",

@@ -1,6 +1,6 @@
 //! `olap ingest`: the topic into the lake, exactly once, whatever dies.
 //!
-//! One thread polls, decodes and buffers (`consume`); encoders work beside it; commits run one at a time, in order, next
+//! One thread polls, decodes and buffers (`consume`, `counted_rows`); encoders work beside it; commits run one at a time, in order, next
 //! to the filling of the next batch (`in_flight`). Before all that it is made sure that the topic holds what the table needs
 //! next (`start`). The listener of the consumer group (`assignment`) decides where
 //! partitions begin — at the offsets of the table, never at those of the group — and drops what is buffered of partitions
@@ -8,6 +8,7 @@
 
 mod assignment;
 mod consume;
+mod counted_rows;
 mod in_flight;
 mod metrics;
 mod start;
@@ -16,6 +17,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::NaiveDate;
 use loginlake_events::Contract;
 use loginlake_kafka::KafkaSettings;
 use loginlake_lake::Lake;
@@ -28,13 +30,14 @@ use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
 
 pub use metrics::IngestMetrics;
+pub(crate) use start::NO_TOPIC_ID;
 
 /// Longest that a record waits for its commit.
 pub const DEFAULT_MAX_BATCH_AGE: Duration = Duration::from_secs(10);
 /// Most records of a commit.
 pub const DEFAULT_MAX_BATCH_ROWS: u64 = 2_000_000;
 /// Bytes of everything that waits.
-pub const DEFAULT_MEMORY_BUDGET: u64 = 128 * 1024 * 1024;
+pub const DEFAULT_MEMORY_BUDGET: u64 = 96 * 1024 * 1024;
 /// The smallest budget that can hold a chunk being filled and one being encoded.
 pub const MIN_MEMORY_BUDGET: u64 = 32 * 1024 * 1024;
 
@@ -64,6 +67,8 @@ pub struct IngestOptions {
     pub freshness: Option<Duration>,
     /// Between which times a backfill reads.
     pub range: TimeRange,
+    /// The one date whose logins are kept, in a lake of their own; `None`: all dates.
+    pub only_date: Option<NaiveDate>,
     /// What the operator accepts as lost.
     pub gaps: AcceptedGaps,
     /// Bytes of everything that waits, for the whole process; over it consumption pauses.

@@ -13,7 +13,7 @@ use super::IngestOptions;
 use crate::setup::{kafka_error, lake_error};
 
 /// What a topic without an id is called.
-const NO_TOPIC_ID: &str = "unknown";
+pub(crate) const NO_TOPIC_ID: &str = "unknown";
 
 /// Offsets and bounds are looked at again so often when others move them meanwhile.
 const LOOKS: u32 = 3;
@@ -47,7 +47,7 @@ impl Start {
         let mut committer = runtime
             .block_on(async {
                 options.lake.check().await?;
-                Committer::open_any(&options.lake, options.partition_by, pipeline).await
+                Committer::open_any(&options.lake, options.partition_by, options.only_date, pipeline).await
             })
             .map_err(lake_error)?;
         let mut bounds = check(options, runtime, &topics, &mut committer)?;

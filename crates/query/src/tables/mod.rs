@@ -2,10 +2,12 @@
 //!
 //! - this file: which tables there are; each is loaded when it is first named, and then pinned;
 //! - [`provider`]: one pinned table: its columns, its scan;
+//! - [`fresh`]: the same with the records of the topic that come after it;
 //! - [`prune`]: which of its files a filter can leave out, from the log alone.
 //!
 //! A table that does not exist in a lake that has others is an empty table; a lake without any table is an error.
 
+mod fresh;
 mod provider;
 mod prune;
 
@@ -20,23 +22,27 @@ use loginlake_lake::{Lake, TableName};
 use tokio::sync::OnceCell;
 
 use crate::error::{QueryError, pack};
+use crate::view::{TableFacts, View};
+use fresh::FreshTable;
 use provider::LakeTable;
 
 /// The tables that SQL can name.
 const TABLES: [TableName; TableName::ALL.len()] = TableName::ALL;
 
-/// The tables of one lake, each pinned to the version that was the newest when it was first asked for.
+/// The tables of one lake, each pinned to the version that the view says when it is first asked for.
 #[derive(Debug)]
 pub(crate) struct LakeSchema {
     lake: Lake,
+    view: View,
     /// In the order of [`TABLES`].
     tables: [OnceCell<Arc<LakeTable>>; TABLES.len()],
 }
 
 impl LakeSchema {
-    pub(crate) fn new(lake: Lake) -> Self {
+    pub(crate) fn new(lake: Lake, view: View) -> Self {
         Self {
             lake,
+            view,
             tables: Default::default(),
         }
     }
@@ -49,14 +55,71 @@ impl LakeSchema {
             .collect()
     }
 
+    /// What is known of every table loaded so far.
+    pub(crate) fn facts(&self) -> Vec<TableFacts> {
+        let loaded = TABLES.iter().zip(&self.tables);
+        loaded
+            .filter_map(|(name, table)| Some(table.get()?.facts(*name)))
+            .collect()
+    }
+
     async fn load(&self, name: TableName) -> Result<LakeTable, QueryError> {
-        match self.lake.snapshot(name, None).await? {
+        let version = match &self.view {
+            View::Newest => None,
+            View::Time(epoch_ms) => self.version_at(name, *epoch_ms).await?,
+            View::LoginsVersion(version) if name == TableName::Logins => Some(*version),
+            View::LoginsVersion(version) => {
+                let table = TableName::Logins;
+                let committed_ms = self.lake.committed_at(table, *version).await?;
+                let unknown = QueryError::NoVersionAt {
+                    table: table.as_str(),
+                };
+                self.version_at(name, committed_ms.ok_or(unknown)?).await?
+            }
+            View::Versions(versions) => match versions.get(&name) {
+                Some(Some(version)) => Some(*version),
+                Some(None) => return LakeTable::absent(&self.lake, name),
+                None => {
+                    return Err(QueryError::NotInView {
+                        table: name.as_str(),
+                        detail: "the receipt does not name it; ask the question of the receipt",
+                    });
+                }
+            },
+            View::Fresh(fresh) => match fresh.snapshots.get(&name) {
+                Some(Some(snapshot)) => return LakeTable::pinned(&self.lake, name, snapshot.clone()),
+                Some(None) => return LakeTable::absent(&self.lake, name),
+                None => {
+                    return Err(QueryError::NotInView {
+                        table: name.as_str(),
+                        detail: "it is not as fresh as the others; ask without --fresh",
+                    });
+                }
+            },
+        };
+        match self.lake.snapshot(name, version).await? {
             Some(snapshot) => LakeTable::pinned(&self.lake, name, snapshot),
             None if self.has_any_table().await? => LakeTable::absent(&self.lake, name),
             None => Err(QueryError::NoTables {
                 lake: self.lake.uri().to_owned(),
             }),
         }
+    }
+
+    /// The version of a time; `None` for a table that does not exist.
+    async fn version_at(&self, name: TableName, epoch_ms: i64) -> Result<Option<i64>, QueryError> {
+        if self
+            .lake
+            .load_snapshot(name, None, WithFiles::No)
+            .await?
+            .is_none()
+        {
+            return Ok(None);
+        }
+        let version = self.lake.version_at(name, epoch_ms).await?;
+        version
+            .map(Some)
+            .ok_or(QueryError::NoVersionAt { table: name.as_str() })
     }
 
     async fn has_any_table(&self) -> Result<bool, QueryError> {
@@ -88,7 +151,14 @@ impl SchemaProvider for LakeSchema {
             .get_or_try_init(|| async { self.load(TABLES[index]).await.map(Arc::new) })
             .await
             .map_err(pack)?;
-        Ok(Some(Arc::clone(table) as _))
+        match &self.view {
+            View::Fresh(fresh) => Ok(Some(Arc::new(FreshTable {
+                lake: Arc::clone(table),
+                table: TABLES[index],
+                tail: Arc::clone(&fresh.tail),
+            }))),
+            _ => Ok(Some(Arc::clone(table) as _)),
+        }
     }
 
     fn table_exist(&self, name: &str) -> bool {

@@ -4,6 +4,7 @@
 //! answered without it. Filters on partition columns are decided here, exactly; what else a filter says is used to leave
 //! files out, and evaluated by DataFusion on the rows.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -30,6 +31,7 @@ use object_store::path::Path;
 
 use super::prune::{FileStatistics, PrunableFile, has_subquery, is_decided_by_partition, kept_files};
 use crate::error::QueryError;
+use crate::view::TableFacts;
 
 /// Below these a scan is one partition: starting more would cost more than it saves.
 const SMALL_SCAN_BYTES: u64 = 4 << 20;
@@ -99,6 +101,27 @@ impl LakeTable {
 
     pub(super) fn version(&self) -> Option<i64> {
         self.version
+    }
+
+    /// What is known without reading a file. The newest event is in a file of the newest date, if it is partitioned by it.
+    pub(super) fn facts(&self, table: TableName) -> TableFacts {
+        let dates = self.partition_schema.index_of("login_date").ok();
+        let date_of = |file: &LakeFile| dates.map(|index| file.partition_values[index].clone());
+        let newest_date = self
+            .files
+            .iter()
+            .filter_map(date_of)
+            .max_by(|a, b| a.partial_cmp(b).unwrap_or(Ordering::Equal));
+        let newest_files = self.files.iter().filter(|file| date_of(file) == newest_date);
+        let mut newest_events = newest_files.map(|file| file.statistics.newest_ms("event_time"));
+        TableFacts {
+            table,
+            version: self.version,
+            rows: self.files.iter().map(|file| file.rows).sum(),
+            newest_event_ms: newest_events
+                .try_fold(None, |newest: Option<i64>, event| Some(newest.max(Some(event?))))
+                .flatten(),
+        }
     }
 
     fn without_files(

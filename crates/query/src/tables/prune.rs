@@ -47,6 +47,16 @@ impl FileStatistics {
         }
     }
 
+    /// The newest time of a column, epoch milliseconds; `None` when the log does not say it.
+    pub(super) fn newest_ms(&self, column: &str) -> Option<i64> {
+        let newest = self.parsed()?.max_values.get(column)?.as_str()?;
+        Some(
+            chrono::DateTime::parse_from_rfc3339(newest)
+                .ok()?
+                .timestamp_millis(),
+        )
+    }
+
     /// Statistics that cannot be read are as good as none: the file is kept.
     fn parsed(&self) -> Option<&DeltaStatistics> {
         self.parsed

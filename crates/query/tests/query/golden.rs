@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::lake::TestLake;
+use loginlake_lake::hourly::{RefreshOptions, refresh};
 use loginlake_query::print::Format;
 
 fn repository() -> PathBuf {
@@ -18,7 +19,16 @@ fn sql(name: &str) -> String {
 
 /// The names of all files of `sql/`, in order.
 fn sql_files() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(repository().join("sql"))
+    files_of("sql")
+}
+
+/// The same of `sql/hourly/`, which asks the batch view.
+fn hourly_files() -> Vec<String> {
+    files_of("sql/hourly")
+}
+
+fn files_of(folder: &str) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(repository().join(folder))
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
@@ -73,6 +83,30 @@ async fn every_file_of_sql_says_what_it_answers_and_names_its_columns() {
                 .iter()
                 .any(|line| line.starts_with(&format!("--   {column} ")));
             assert!(is_said, "{name} does not say what {column} is");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_batch_view_gives_the_answers_of_the_logins() {
+    let names = hourly_files();
+    assert!(names.len() >= 6, "{names:?}");
+    for (size, lake) in [("empty", TestLake::empty()), ("small", TestLake::small())] {
+        let options = RefreshOptions::at(0);
+        let report = refresh(&lake.lake, &options).await.unwrap().unwrap();
+        assert_eq!(report.logins, lake.logins.len() as u64);
+        for name in &names {
+            let of_view = lake.answer(&sql(&format!("hourly/{name}")), Format::Table).await;
+            let of_view = of_view.unwrap_or_else(|error| panic!("hourly/{name} on the {size} lake: {error}"));
+            let of_logins = lake.answer(&sql(name), Format::Table).await.unwrap();
+            assert_eq!(of_view, of_logins, "{name} on the {size} lake");
+            check_golden(&format!("{name}.{size}"), &of_view);
+            let text = sql(&format!("hourly/{name}"));
+            assert!(
+                text.lines()
+                    .next()
+                    .is_some_and(|line| line.starts_with("--") && line.ends_with('?'))
+            );
         }
     }
 }

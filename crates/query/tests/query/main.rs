@@ -3,9 +3,11 @@
 //! - [`lake`]: the lakes;
 //! - [`tables`]: the right rows, from no more files than needed;
 //! - [`running`]: read-only, errors at their place, limits, outputs;
+//! - [`view`]: earlier versions, and rows beyond a version;
 //! - [`golden`]: the answers of `sql/`, as `tests/golden` holds them.
 
 mod golden;
 mod lake;
 mod running;
 mod tables;
+mod view;

@@ -30,6 +30,7 @@ fn snapshot(table: TableName, partition_columns: &[&str], files: Vec<DataFile>) 
         partition_columns: partition_columns.iter().map(|name| (*name).to_owned()).collect(),
         files,
         transactions: BTreeMap::from([("loginlake/maintenance/login_date=2026-01-05".to_owned(), 4)]),
+        only_date: None,
         checkpoint_version: None,
     }
 }

@@ -1,0 +1,40 @@
+-- How many logins were there each day, and is it getting more?
+--
+-- From logins_hourly: as new as the last `olap refresh`, and as quick at a billion logins as at a million.
+--
+-- One row for each date (UTC) that has logins, oldest first.
+--
+--   login_date     date in UTC
+--   day_of_week    Mon to Sun
+--   logins         logins of the date
+--   change         logins more than on the date before; NULL where that date has none
+--   logins_7_days  logins of this date and the six before it
+WITH dates AS (
+    SELECT
+        login_date,
+        CASE date_part('dow', login_date)
+            WHEN 0 THEN 'Sun'
+            WHEN 1 THEN 'Mon'
+            WHEN 2 THEN 'Tue'
+            WHEN 3 THEN 'Wed'
+            WHEN 4 THEN 'Thu'
+            WHEN 5 THEN 'Fri'
+            WHEN 6 THEN 'Sat'
+        END AS day_of_week,
+        sum(logins) AS logins
+    FROM logins_hourly
+    GROUP BY login_date
+)
+SELECT
+    login_date,
+    day_of_week,
+    logins,
+    CASE
+        WHEN lag(login_date) OVER (ORDER BY login_date) = login_date - INTERVAL '1' DAY
+            THEN logins - lag(logins) OVER (ORDER BY login_date)
+    END AS change,
+    sum(logins) OVER (
+        ORDER BY login_date RANGE BETWEEN INTERVAL '6' DAY PRECEDING AND CURRENT ROW
+    ) AS logins_7_days
+FROM dates
+ORDER BY login_date;

@@ -1,0 +1,22 @@
+-- Which kinds of devices do people log in with?
+--
+-- From logins_hourly: as new as the last `olap refresh`, and as quick at a billion logins as at a million.
+--
+-- One row for each kind, the one with the most logins first.
+--
+--   rank         1 has the most logins; equal ones by name
+--   device_type  android, ios, web, other, or unknown where the event did not say
+--   logins       logins with it
+--   share        fraction of all logins, 0 to 1
+WITH devices AS (
+    SELECT device_type, sum(logins) AS logins
+    FROM logins_hourly
+    GROUP BY device_type
+)
+SELECT
+    row_number() OVER (ORDER BY logins DESC, device_type) AS rank,
+    device_type,
+    logins,
+    CAST(logins AS DOUBLE) / sum(logins) OVER () AS share
+FROM devices
+ORDER BY rank;
