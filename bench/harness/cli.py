@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from . import compact, delay, ingest, install, query, realtime, report
+from . import compact, delay, ingest, install, memory, query, realtime, report
 from .machine import BenchError, facts, say
 from .session import open_session
 
@@ -12,6 +12,7 @@ BENCHMARKS = {
     "realtime": realtime.bench,
     "delay": delay.bench,
     "ingest": ingest.bench,
+    "memory": memory.bench,
     "compact": compact.bench,
     "query": query.bench,
 }
@@ -20,6 +21,7 @@ NEEDS = {
     "realtime": [lambda: install.real_parts("kafka"), install.streams],
     "delay": [lambda: install.real_parts("kafka"), install.streams],
     "ingest": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
+    "memory": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "compact": [install.python_peers],
     "query": [install.python_peers],
 }

@@ -13,6 +13,7 @@ import time
 
 from .machine import BenchError, clean_environment
 
+SAMPLE_SECONDS = 0.1
 # ru_maxrss is in KiB, except on macOS.
 RSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -61,8 +62,26 @@ def tail(path):
     return path.read_text(errors="replace")[-2000:] if path.exists() else ""
 
 
-def run(argv, log_dir, name, *, environment=None, limit=900, cwd=None):
-    """Runs a program to its end and measures it. Failure or more than `limit` seconds is an error."""
+def resident_bytes(pid):
+    """Resident memory of a process; None where the system does not tell, or when it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") or None
+    except (OSError, IndexError):
+        return None
+
+
+def sample(pid, started, ended, samples):
+    """Appends (seconds since `started`, resident bytes) every 100 ms until `ended`, or until nobody tells."""
+    while (resident := resident_bytes(pid)) is not None:
+        samples.append((time.monotonic() - started, resident))
+        if ended.wait(SAMPLE_SECONDS):
+            return
+
+
+def run(argv, log_dir, name, *, environment=None, limit=900, cwd=None, samples=None):
+    """Runs a program to its end and measures it. Failure or more than `limit` seconds is an error. `samples` is a list that
+    gets its resident memory over time."""
     out_path, err_path = log_dir / f"{name}.out", log_dir / f"{name}.err"
     with open(out_path, "wb") as out, open(err_path, "wb") as err:
         started = time.monotonic()
@@ -74,7 +93,7 @@ def run(argv, log_dir, name, *, environment=None, limit=900, cwd=None):
             env=clean_environment(environment),
             cwd=cwd,
         )
-        expired = threading.Event()
+        expired, ended = threading.Event(), threading.Event()
 
         def expire():
             expired.set()
@@ -82,6 +101,8 @@ def run(argv, log_dir, name, *, environment=None, limit=900, cwd=None):
 
         timer = threading.Timer(limit, expire)
         timer.start()
+        if samples is not None:
+            threading.Thread(target=sample, args=(child.pid, started, ended, samples), daemon=True).start()
         try:
             _, status, usage = os.wait4(child.pid, 0)
             child.returncode = os.waitstatus_to_exitcode(status)
@@ -91,6 +112,7 @@ def run(argv, log_dir, name, *, environment=None, limit=900, cwd=None):
             raise
         finally:
             timer.cancel()
+            ended.set()
         wall_seconds = time.monotonic() - started
     if child.returncode != 0:
         why = f"did not end within {limit} s" if expired.is_set() else f"ended with {child.returncode}"

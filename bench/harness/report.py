@@ -127,7 +127,19 @@ def query(result):
     )
 
 
-RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "compact": compact, "query": query}
+def memory(result):
+    """Resident memory over a backlog."""
+    rows = [
+        [name, f"{run['peak_mb']:,.0f} MB", f"{run['seconds']:,.0f} s"] for name, run in result["contestants"].items()
+    ]
+    return (
+        f"**Memory of `olap ingest`**, a backlog of {result['records']:,} records to MinIO, default settings; at most "
+        f"{result['limit_mb']} MB are wanted ([drawn](docs/images/ingest-memory.svg))\n\n"
+        + table(["backlog", "peak memory", "whole process"], rows)
+    )
+
+
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "query": query}
 
 
 def machine(facts):
