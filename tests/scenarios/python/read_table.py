@@ -21,7 +21,7 @@ def main() -> None:
     table = deltalake.DeltaTable(uri, version=int(version[0]) if version else None, storage_options=options)
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    connection.register("t", table.to_pyarrow_table())
+    connection.register("t", table.to_pyarrow_dataset())
     json.dump(connection.execute(sql).fetchall(), sys.stdout, default=str)
 
 

@@ -1,15 +1,16 @@
 //! Is every input record there, once and in order? Judged by source position, the (partition, offset) of the input, which
 //! every output record carries in its headers and every row in its columns.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, ensure};
 use rdkafka::Message;
 use serde_json::Value;
 
-use crate::delta_log::{self, Commit};
+use crate::delta_log::{self, Commit, DeltaLog};
 use crate::kafka::Record;
 pub use crate::positions::{Position, Positions};
+use crate::reader::Counted;
 use crate::records::source_position;
 use crate::scenario::Scenario;
 
@@ -205,6 +206,48 @@ pub fn stored_exactly_at_versions(scenario: &Scenario, commits: &[Commit], input
             .with_context(|| format!("logins at version {}", last.version))?;
     }
     Ok(())
+}
+
+/// At the newest version of the log: below its offsets both tables together have each offset from 0 on once, but for the `gaps` that
+/// were accepted, and nothing above (invariant 6). The reader counts, so this is for topics without transaction markers, of
+/// any size. Returns where the table stands.
+///
+/// # Errors
+/// When it is not so, or the commits are no chain (invariant 7).
+pub fn counts_are_exact(
+    scenario: &Scenario,
+    log: &mut DeltaLog<'_>,
+    gaps: &BTreeMap<i32, (i64, i64)>,
+) -> Result<BTreeMap<i32, i64>> {
+    let commits = log.read_on()?;
+    let standing = delta_log::next_offsets(commits)?;
+    let version = match commits.last() {
+        Some(last) if !standing.is_empty() => last.version,
+        // Before its first offsets a table has no rows: a commit that adds some says which offsets it covers.
+        _ => return Ok(standing),
+    };
+    let mut found = scenario.reader().count_below(version, &standing)?;
+    for (partition, next) in standing.iter().filter(|(_, next)| **next > 0) {
+        let gap = gaps.get(partition).filter(|(_, to)| to <= next);
+        let rows = next - gap.map_or(0, |(from, to)| to - from);
+        let end = gap.filter(|(_, to)| to == next).map_or(*next, |(from, _)| *from);
+        let counted = found.remove(partition);
+        let wanted = Counted {
+            rows,
+            distinct: rows,
+            min: 0,
+            max: end - 1,
+        };
+        ensure!(
+            counted == Some(wanted),
+            "version {version}: partition {partition} has {counted:?}, not {wanted:?}"
+        );
+    }
+    ensure!(
+        found.is_empty(),
+        "version {version} has rows of partitions that have no offsets: {found:?}"
+    );
+    Ok(standing)
 }
 
 /// The positions of a table's rows, at a version or now.

@@ -11,30 +11,39 @@
 //! - [`scenario`]: names, folders and ready-made command lines of one scenario
 //! - [`kafka`], [`minio`]: the two servers, one of each shared by a test binary
 //! - [`registry`]: a schema registry of its own for a scenario, and bodies in the formats that it describes
+//! - [`opensearch`], [`prometheus`]: a node and a server of its own for a scenario
 //! - [`records`], [`admin`]: what goes into topics and comes out of them; what an operator does to a broker
 //! - [`process`]: one of our binaries, started, watched, signalled
 //! - [`http`]: its `/metrics` and `/health`
 //! - [`progress`]: how far producer and consumers are, the clock of what scenarios do to them
 //! - [`load`]: events in phases, each with something that happens in the middle of it
 //! - [`watch`]: committed offsets never go back, and the group never stands still for long
+//! - [`fail_points`]: where an ingester can be made to die
 //! - [`exactness`], [`positions`]: is every input position there, once and in order?
 //! - [`delta_log`]: the commits of a table as they lie in its log
 //! - [`side_lake`]: more lakes beside the one of a scenario, each judged as a whole
 //! - [`reader`]: the table through Python's deltalake and DuckDB
+//! - [`keys`]: a server that hands out credentials of the object store for a while
+//! - [`engines`]: Spark and Trino, where they are installed
 //! - [`trouble`]: retention, deleted topics, lost replies
 //! - [`wait`], [`spawn`]: waiting for a condition; starting children that cannot be left behind
 
 pub mod admin;
 pub mod delta_log;
+pub mod engines;
 pub mod exactness;
+pub mod fail_points;
 pub mod http;
 pub mod kafka;
+pub mod keys;
 pub mod load;
 pub mod minio;
+pub mod opensearch;
 pub mod parts;
 pub mod positions;
 pub mod process;
 pub mod progress;
+pub mod prometheus;
 pub mod reader;
 pub mod records;
 pub mod registry;

@@ -18,6 +18,7 @@ pub struct Load<'a> {
     progress: &'a Progress,
     events_per_phase: u64,
     phases_done: u64,
+    seconds: u64,
     seed: u64,
 }
 
@@ -35,8 +36,16 @@ impl<'a> Load<'a> {
             progress,
             events_per_phase: (events / phases).max(1),
             phases_done: 0,
+            seconds: PHASE_SECONDS,
             seed,
         }
+    }
+
+    /// The same with phases of one second, for scenarios of many phases.
+    #[must_use]
+    pub fn in_short_phases(mut self) -> Load<'a> {
+        self.seconds = 1;
+        self
     }
 
     /// Events produced so far.
@@ -58,7 +67,7 @@ impl<'a> Load<'a> {
     /// As [`Load::phase`].
     pub fn phase_at(&mut self, share: f64, what: &str, act: impl FnOnce() -> Result<()>) -> Result<()> {
         let count = self.events_per_phase;
-        let rate = (count / PHASE_SECONDS).max(1).to_string();
+        let rate = (count / self.seconds).max(1).to_string();
         let moment = self.events() + (count as f64 * share) as u64;
         let producer = self
             .scenario

@@ -53,6 +53,8 @@ pub struct Minio {
     port: u16,
     console_port: u16,
     child: Mutex<Option<Child>>,
+    /// The password of the one user.
+    password: Mutex<String>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -68,6 +70,7 @@ impl Minio {
             port: scenario::free_port()?,
             console_port: scenario::free_port()?,
             child: Mutex::new(None),
+            password: Mutex::new(PASSWORD.to_owned()),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build()?,
@@ -99,7 +102,7 @@ impl Minio {
             .arg(http::loopback(self.console_port).to_string());
         command
             .env("MINIO_ROOT_USER", USER)
-            .env("MINIO_ROOT_PASSWORD", PASSWORD);
+            .env("MINIO_ROOT_PASSWORD", self.password());
         command
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
@@ -125,6 +128,26 @@ impl Minio {
         .with_context(|| scenario::end_of(&log_file))
     }
 
+    /// The same, and from then on its user has another password: all who have the old one are refused.
+    ///
+    /// # Errors
+    /// As [`Minio::start`].
+    pub fn start_again_with_password(&self, password: &str) -> Result<()> {
+        self.kill();
+        *lock(&self.password) = password.to_owned();
+        self.start_again()
+    }
+
+    /// The name of the one user.
+    pub fn user(&self) -> &'static str {
+        USER
+    }
+
+    /// That user's password.
+    pub fn password(&self) -> String {
+        lock(&self.password).clone()
+    }
+
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         http::loopback(self.port)
@@ -135,7 +158,7 @@ impl Minio {
         vec![
             ("AWS_ENDPOINT_URL", format!("http://{}", self.address())),
             ("AWS_ACCESS_KEY_ID", USER.to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", PASSWORD.to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", self.password()),
             ("AWS_REGION", REGION.to_owned()),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
         ]
@@ -147,7 +170,9 @@ impl Minio {
     /// When the name cannot be one of a bucket.
     pub fn bucket(&self, name: &str) -> Result<AmazonS3> {
         let builder = AmazonS3Builder::new().with_endpoint(format!("http://{}", self.address()));
-        let builder = builder.with_access_key_id(USER).with_secret_access_key(PASSWORD);
+        let builder = builder
+            .with_access_key_id(USER)
+            .with_secret_access_key(self.password());
         Ok(builder
             .with_region(REGION)
             .with_bucket_name(name)
@@ -201,6 +226,16 @@ impl Minio {
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes an object.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub fn delete(&self, bucket: &str, name: &str) -> Result<()> {
+        let store = self.bucket(bucket)?;
+        self.runtime.block_on(store.delete(&ObjectPath::from(name)))?;
+        Ok(())
     }
 
     /// Writes an object.

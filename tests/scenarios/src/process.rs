@@ -20,6 +20,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(String, OsString)>,
     dir: PathBuf,
+    data_limit_bytes: Option<u64>,
 }
 
 impl Program {
@@ -30,7 +31,16 @@ impl Program {
             arguments: Vec::new(),
             environment: Vec::new(),
             dir: dir.to_path_buf(),
+            data_limit_bytes: None,
         }
+    }
+
+    /// The system gives it no more private memory than this (`RLIMIT_DATA`): heap, and the whole room that its threads' stacks
+    /// are given.
+    #[must_use]
+    pub fn data_limit(mut self, bytes: u64) -> Program {
+        self.data_limit_bytes = Some(bytes);
+        self
     }
 
     /// Adds arguments.
@@ -71,6 +81,9 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(File::create(&stdout)?)
             .stderr(File::create(&stderr)?);
+        if let Some(bytes) = self.data_limit_bytes {
+            limit_data(&mut command, bytes);
+        }
         let child = spawn::spawn(command).with_context(|| format!("cannot start {}", self.name))?;
         Ok(Process {
             shown: self.shown(),
@@ -107,6 +120,25 @@ impl Program {
             .join(" ")
     }
 }
+
+#[cfg(target_os = "linux")]
+fn limit_data(command: &mut Command, bytes: u64) {
+    use std::os::unix::process::CommandExt;
+    let limit = libc::rlimit {
+        rlim_cur: bytes,
+        rlim_max: bytes,
+    };
+    // SAFETY: between fork and exec only async-signal-safe calls are allowed: setrlimit is a plain system call.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_DATA, &limit) {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn limit_data(_: &mut Command, _: u64) {}
 
 /// A running binary; killed when dropped.
 #[derive(Debug)]
@@ -175,6 +207,30 @@ impl Process {
         self.wait_until(&format!("it says {text:?}"), limit, || {
             Ok((said()? > before).then_some(()))
         })
+    }
+
+    /// Waits until its stderr has the text, from its start on.
+    ///
+    /// # Errors
+    /// As [`Process::wait_until`].
+    pub fn wait_has_said(&mut self, text: &str, limit: Duration) -> Result<()> {
+        let file = self.stderr.clone();
+        self.wait_until(&format!("it has said {text:?}"), limit, || {
+            Ok(read_lossy(&file)?.contains(text).then_some(()))
+        })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The most that was resident so far, bytes, as the kernel keeps it; `None` once it has ended, or where it is not told.
+    pub fn peak_resident_bytes(&self) -> Option<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kibibytes * 1024)
     }
 
     /// Has it ended by itself?

@@ -1,5 +1,6 @@
-//! The lake through other people's code: Python's deltalake finds the files of a table, DuckDB answers SQL over them.
+//! The lake through other people's code: Python's deltalake finds the files of a table, DuckDB or Polars answer SQL over them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -7,6 +8,19 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::parts;
+
+/// The offsets of a Kafka partition that are in the tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    /// Rows.
+    pub rows: i64,
+    /// Different offsets among them.
+    pub distinct: i64,
+    /// The smallest offset.
+    pub min: i64,
+    /// The largest offset.
+    pub max: i64,
+}
 
 /// A lake as another engine sees it.
 #[derive(Debug, Clone)]
@@ -72,6 +86,39 @@ impl Reader {
         let rows = self.query(table, sql)?;
         let first = rows.first().and_then(|row| row.first()).and_then(Value::as_i64);
         first.with_context(|| format!("{sql} gives no number: {rows:?}"))
+    }
+
+    /// The same in Polars, with its own reader of Parquet files and its own SQL.
+    ///
+    /// # Errors
+    /// As [`Reader::query`].
+    pub fn query_with_polars(&self, table: &str, sql: &str) -> Result<Vec<Vec<Value>>> {
+        let answer = self.run("polars_table.py", &[&self.table_uri(table), sql])?;
+        serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
+    }
+
+    /// For each Kafka partition of `below` the rows of both tables whose offsets are below it, `logins` at a version, `rejected` now;
+    /// of `logins` also those above. Counted by the other engine, so any number of rows will do.
+    ///
+    /// # Errors
+    /// When a table cannot be read.
+    pub fn count_below(&self, version: i64, below: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, Counted>> {
+        let limits = serde_json::to_string(below)?;
+        let answer = self.run("count_positions.py", &[&self.lake, &version.to_string(), &limits])?;
+        let rows: Vec<(i32, i64, i64, i64, i64)> =
+            serde_json::from_str(&answer).with_context(|| format!("no counts: {answer}"))?;
+        let counted = |(partition, rows, distinct, min, max)| {
+            (
+                partition,
+                Counted {
+                    rows,
+                    distinct,
+                    min,
+                    max,
+                },
+            )
+        };
+        Ok(rows.into_iter().map(counted).collect())
     }
 
     /// Makes a Delta table that is none of ours, with one column and two rows, where a table of the lake would be.

@@ -112,6 +112,29 @@ impl Scenario {
     /// # Errors
     /// As [`Scenario::new`].
     pub fn on(name: &str, kafka: Arc<Kafka>) -> Result<Scenario> {
+        Scenario::on_servers(name, kafka, minio::shared()?)
+    }
+
+    /// The same with an object store of its own, for scenarios that take it away.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn with_own_store(name: &str) -> Result<Scenario> {
+        let minio = Minio::start(&run_dir()?.join(format!("{name}-minio")))?;
+        Scenario::on_servers(name, kafka::shared()?, Arc::new(minio))
+    }
+
+    /// The same with a broker and an object store of its own, for scenarios that take both away.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn with_own_servers(name: &str) -> Result<Scenario> {
+        let kafka = Kafka::start(&run_dir()?.join(format!("{name}-kafka")))?;
+        let minio = Minio::start(&run_dir()?.join(format!("{name}-minio")))?;
+        Scenario::on_servers(name, Arc::new(kafka), Arc::new(minio))
+    }
+
+    fn on_servers(name: &str, kafka: Arc<Kafka>, minio: Arc<Minio>) -> Result<Scenario> {
         let dir = run_dir()?.join(name);
         fs::create_dir(&dir).with_context(|| format!("there are two scenarios with the name {name}"))?;
         let scenario = Scenario {
@@ -119,7 +142,7 @@ impl Scenario {
             dir,
             kafka,
             output_kafka: None,
-            minio: minio::shared()?,
+            minio,
         };
         scenario.minio.create_bucket(&scenario.bucket())?;
         Ok(scenario)

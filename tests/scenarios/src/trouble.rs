@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -60,13 +60,38 @@ pub struct Losses {
     pub answered_503: AtomicU64,
     /// Requests that were thrown away.
     pub requests_lost: AtomicU64,
+    /// Requests that were not done and answered with an error.
+    pub refused: AtomicU64,
+    /// Requests that were passed on slowly.
+    pub slowed: AtomicU64,
 }
 
-/// A proxy in front of an HTTP server on loopback, which loses a share of what writes a table's log, by a seed. It ends with
-/// the process.
+/// What a [`Proxy`] does to requests from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    /// Nothing.
+    Fair,
+    /// A share of what writes a table's log is lost, or its reply, or it is answered with 503 although it was done.
+    LosesCommits,
+    /// Every request is answered with 503, and none is done.
+    Busy,
+    /// What writes a checkpoint of a table's log is answered with 403, and is not done.
+    NoCheckpoints,
+    /// Each request waits, and its body passes at so many bytes a second.
+    Slow {
+        /// Before a request is passed on.
+        latency: Duration,
+        /// Of bodies, in both directions.
+        bytes_per_second: u32,
+    },
+}
+
+/// A proxy in front of an HTTP server on loopback, which does to requests what it is told to, by a seed. It ends with the
+/// process.
 pub struct Proxy {
     address: SocketAddr,
     losses: Arc<Losses>,
+    weather: Arc<Mutex<Weather>>,
 }
 
 /// The share of commits that something happens to.
@@ -81,7 +106,7 @@ enum Fate {
 }
 
 impl Proxy {
-    /// Listens on a free port, in front of `server`.
+    /// Listens on a free port, in front of `server`; the weather is fair.
     ///
     /// # Errors
     /// When there is no free port.
@@ -90,16 +115,28 @@ impl Proxy {
         let address = listener.local_addr()?;
         let losses = Arc::new(Losses::default());
         let counted = Arc::clone(&losses);
+        let weather = Arc::new(Mutex::new(Weather::Fair));
+        let looked_at = Arc::clone(&weather);
         std::thread::spawn(move || {
             for (number, client) in listener.incoming().enumerate() {
                 let Ok(client) = client else { continue };
                 let losses = Arc::clone(&counted);
                 let random = SmallRng::seed_from_u64(seed.wrapping_add(number as u64));
+                let weather = Arc::clone(&looked_at);
                 // A client that goes away in the middle is not this proxy's trouble.
-                std::thread::spawn(move || pass_on(client, server, random, &losses));
+                std::thread::spawn(move || pass_on(client, server, random, &losses, &weather));
             }
         });
-        Ok(Proxy { address, losses })
+        Ok(Proxy {
+            address,
+            losses,
+            weather,
+        })
+    }
+
+    /// From the next request on.
+    pub fn set(&self, weather: Weather) {
+        *self.weather.lock().unwrap_or_else(PoisonError::into_inner) = weather;
     }
 
     /// Where clients find it.
@@ -113,8 +150,26 @@ impl Proxy {
     }
 }
 
+impl Weather {
+    /// How long so many bytes take.
+    fn time_of(self, bytes: usize) -> Duration {
+        match self {
+            Weather::Slow { bytes_per_second, .. } => {
+                Duration::from_secs_f64(bytes as f64 / f64::from(bytes_per_second))
+            }
+            _ => Duration::ZERO,
+        }
+    }
+}
+
 /// One request of a connection; then both sides close it.
-fn pass_on(mut client: TcpStream, server: SocketAddr, mut random: SmallRng, losses: &Losses) -> Result<()> {
+fn pass_on(
+    mut client: TcpStream,
+    server: SocketAddr,
+    mut random: SmallRng,
+    losses: &Losses,
+    weather: &Mutex<Weather>,
+) -> Result<()> {
     client.set_read_timeout(Some(REPLY_LIMIT))?;
     let (head, body_begun) = read_head(&mut client)?;
     let length: usize = header(&head, "content-length").map_or(Ok(0), str::parse)?;
@@ -124,12 +179,30 @@ fn pass_on(mut client: TcpStream, server: SocketAddr, mut random: SmallRng, loss
     body.resize(begun + missing, 0);
     client.read_exact(&mut body[begun..])?;
 
-    let is_commit = head.starts_with("PUT ")
-        && head
-            .lines()
-            .next()
-            .is_some_and(|line| line.contains("_delta_log/"));
-    let fate = match is_commit && random.random_bool(SHARE) {
+    let weather = *weather.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_write = head.starts_with("PUT ") || head.starts_with("POST ");
+    let names = |part: &str| head.lines().next().is_some_and(|line| line.contains(part));
+    let refusal = match weather {
+        Weather::Busy => Some("503 Slow Down"),
+        Weather::NoCheckpoints if is_write && (names(".checkpoint") || names("_last_checkpoint")) => {
+            Some("403 Forbidden")
+        }
+        _ => None,
+    };
+    if let Some(status) = refusal {
+        losses.refused.fetch_add(1, Ordering::SeqCst);
+        return Ok(write!(
+            client,
+            "HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?);
+    }
+    if let Weather::Slow { latency, .. } = weather {
+        losses.slowed.fetch_add(1, Ordering::SeqCst);
+        // This is the latency itself: nothing is waited for.
+        std::thread::sleep(latency + weather.time_of(body.len()));
+    }
+    let is_commit = head.starts_with("PUT ") && names("_delta_log/");
+    let fate = match weather == Weather::LosesCommits && is_commit && random.random_bool(SHARE) {
         false => Fate::Answered,
         true => [Fate::ReplyLost, Fate::Says503, Fate::RequestLost][random.random_range(0..3)],
     };
@@ -144,6 +217,7 @@ fn pass_on(mut client: TcpStream, server: SocketAddr, mut random: SmallRng, loss
     upstream.write_all(head.as_bytes())?;
     upstream.write_all(&body)?;
     let reply = read_reply(&mut upstream, head.starts_with("HEAD "))?;
+    std::thread::sleep(weather.time_of(reply.len()));
     match fate {
         Fate::ReplyLost => {
             losses.replies_lost.fetch_add(1, Ordering::SeqCst);

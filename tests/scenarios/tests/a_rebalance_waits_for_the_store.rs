@@ -22,17 +22,36 @@ const LIMIT: Duration = Duration::from_secs(120);
 fn main() -> ExitCode {
     runner::main(entries![&[Part::Kafka, Part::Minio, Part::Reader];
         an_ingester_that_gets_partitions_waits_for_the_store,
+        so_does_one_of_the_newer_group_protocol,
     ])
 }
 
 fn an_ingester_that_gets_partitions_waits_for_the_store() -> Result<()> {
-    let scenario = Scenario::new("rebalance-no-store")?;
-    scenario.create_topics_of(PARTITIONS)?;
     let session = format!("session.timeout.ms={SESSION_TIMEOUT_MS}");
+    wait_for_the_store(
+        "rebalance-no-store",
+        &[&session, "heartbeat.interval.ms=500"],
+        None,
+    )
+}
+
+/// There the group gives a member up for good that does not poll for so long: it joins anew.
+fn so_does_one_of_the_newer_group_protocol() -> Result<()> {
+    wait_for_the_store(
+        "newer-rebalance-no-store",
+        &["group.protocol=consumer"],
+        Some("joining it anew"),
+    )
+}
+
+fn wait_for_the_store(name: &str, properties: &[&str], says: Option<&str>) -> Result<()> {
+    let scenario = Scenario::with_own_store(name)?;
+    scenario.create_topics_of(PARTITIONS)?;
     let poll = format!("max.poll.interval.ms={SESSION_TIMEOUT_MS}");
     let ingester = || {
         let program = scenario.ingest().args(["--max-batch-age", "500ms"]);
-        [session.as_str(), "heartbeat.interval.ms=500", &poll]
+        let program = program.args(["-X", &poll]);
+        properties
             .iter()
             .fold(program, |program, property| program.args(["-X", property]))
     };
@@ -51,6 +70,9 @@ fn an_ingester_that_gets_partitions_waits_for_the_store() -> Result<()> {
         survivor.wait_says("attempt=8", LIMIT)?;
         scenario.minio.start_again()
     })?;
+    if let Some(text) = says {
+        survivor.wait_says(text, LIMIT)?;
+    }
     let ends = progress.ends()?;
     survivor
         .wait_until("all to be in the lake", LIMIT, || log.has(&ends))

@@ -13,7 +13,7 @@ use loginlake_scenarios::load::Load;
 use loginlake_scenarios::parts::Part;
 use loginlake_scenarios::progress::Progress;
 use loginlake_scenarios::scenario::{Scenario, events};
-use loginlake_scenarios::trouble::Proxy;
+use loginlake_scenarios::trouble::{Proxy, Weather};
 use loginlake_scenarios::{entries, runner};
 
 const EVENTS: u64 = 20_000;
@@ -32,6 +32,7 @@ fn every_record_is_in_the_lake_once_whatever_the_store_says() -> Result<()> {
     let scenario = Scenario::new("lost-replies")?;
     scenario.create_topics_of(PARTITIONS)?;
     let proxy = Proxy::before(scenario.minio.address(), SEED)?;
+    proxy.set(Weather::LosesCommits);
     let progress = Progress::watch(&scenario.kafka, &scenario.input_topic(), &scenario.ingest_group())?;
     let mut log = DeltaLog::of(&scenario, "logins");
     let mut load = Load::of(&scenario, &progress, events(EVENTS)?, PHASES, SEED);
