@@ -227,8 +227,17 @@ impl Process {
 
     /// The most that was resident so far, bytes, as the kernel keeps it; `None` once it has ended, or where it is not told.
     pub fn peak_resident_bytes(&self) -> Option<u64> {
+        self.status_bytes("VmHWM:")
+    }
+
+    /// What is resident of files now, bytes: nearly all of it is the program's own code.
+    pub fn resident_code_bytes(&self) -> Option<u64> {
+        self.status_bytes("RssFile:")
+    }
+
+    fn status_bytes(&self, name: &str) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
         Some(kibibytes * 1024)
     }

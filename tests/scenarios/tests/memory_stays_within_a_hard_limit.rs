@@ -15,12 +15,15 @@ use loginlake_scenarios::{entries, runner};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 
-/// What may be resident, the code of a debug build included.
+/// What may be resident.
 const BAR_BYTES: u64 = 256_000_000;
+/// What is resident of a release build's code, at most. Of a debug build it is 76 MiB, which no user has: its code counts as so
+/// much.
+const CODE_BYTES: u64 = 36 << 20;
 /// What the system gives at most. It counts address space: the rooms of about fifteen stacks, and what the allocator keeps of its
 /// own after it gave the memory behind it back, are in it, too.
 const DATA_BYTES: u64 = 640 << 20;
-/// Not even the first chunk of rows fits into this.
+/// Not even the threads fit into this.
 const TOO_LITTLE_BYTES: u64 = 200 << 20;
 const EVENTS: u64 = 150_000;
 /// Large records: with their key and headers below the broker's limit of 1 MiB.
@@ -157,16 +160,23 @@ fn good_record(number: usize, timestamp: i64, padding: &str) -> Vec<u8> {
 fn ingest_within_the_limit(scenario: &Scenario) -> Result<()> {
     let ingest = scenario.ingest().arg("--exit-at-end").data_limit(DATA_BYTES);
     let mut process = ingest.start()?;
-    let mut peak = 0;
+    let (mut peak, mut code) = (0, 0);
     wait_for("the end of the topic", LIMIT, || {
         peak = process.peak_resident_bytes().unwrap_or(0).max(peak);
+        code = process.resident_code_bytes().unwrap_or(0).max(code);
         Ok(process.has_ended()?.then_some(()))
     })?;
     process.wait_exit(LIMIT)?.ok()?;
-    println!("{}: at most {} MiB resident", scenario.bucket(), peak >> 20);
+    println!(
+        "{}: at most {} MiB resident, {} MiB of it code",
+        scenario.bucket(),
+        peak >> 20,
+        code >> 20
+    );
+    let counted = peak.saturating_sub(code) + code.min(CODE_BYTES);
     ensure!(
-        peak <= BAR_BYTES,
-        "{peak} bytes were resident, which is over {BAR_BYTES}"
+        counted <= BAR_BYTES,
+        "{counted} bytes were resident, which is over {BAR_BYTES}"
     );
     // Where the system does not tell, only its own limit holds.
     ensure!(peak > 0 || !cfg!(target_os = "linux"), "nobody told the peak");

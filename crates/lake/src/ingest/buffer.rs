@@ -26,7 +26,7 @@ const CHUNK_ROWS: usize = 64 * 1024;
 /// Bytes of a chunk of unusually large rows.
 const CHUNK_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of a chunk of rejected rows, which hold payloads of up to 1 MiB.
-pub(super) const REJECTED_CHUNK_BYTES: usize = 8 * 1024 * 1024;
+pub(super) const REJECTED_CHUNK_BYTES: usize = 4 * 1024 * 1024;
 /// What a column of a row group takes beside its values: sizes, statistics, indexes. It matters only when hundreds of table
 /// partitions are open, and is most of their memory then.
 const COLUMN_OVERHEAD_BYTES: u64 = 3 * 1024;
@@ -202,7 +202,7 @@ impl BatchBuffer {
         if self.rejected.is_empty() {
             return;
         }
-        // A page, and what it is compressed to, may be as large as all of the payloads.
+        // The values as they are encoded, their page, and what it is compressed to, may each be as large as all of the payloads.
         let chunk = self.rejected.finish();
         let task = self.encode_in_background(chunk, Vec::new(), 2, 2);
         self.rejected_encoding.push(task);

@@ -59,7 +59,9 @@ impl TestLake {
     /// The process starts again: it knows of the log what is there now. A cleanup leaves whatever a running one may know.
     pub async fn start_again(&mut self) {
         let pipeline = Pipeline::new("user-login", "first");
-        self.committer = Committer::open(&self.lake, PartitionBy::Date, pipeline).await.unwrap();
+        self.committer = Committer::open(&self.lake, PartitionBy::Date, pipeline)
+            .await
+            .unwrap();
     }
 
     /// Ingests one batch: `rows` good records on each of these days after [`MONDAY_SECS`], and `bad` ones.
