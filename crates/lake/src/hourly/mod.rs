@@ -2,7 +2,7 @@
 //!
 //! In the order in which it happens:
 //! - [`changes`]: which dates of `logins` changed since the last refresh, from its log (pure but for reading it);
-//! - [`count`]: the rows of a date counted in bounded memory;
+//! - `count`: the rows of a date counted in bounded memory;
 //! - [`complete`]: up to where the view is complete, and which hours are closed;
 //! - [`mod@refresh`]: the dates' files replaced by one commit.
 //!

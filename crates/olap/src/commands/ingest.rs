@@ -94,7 +94,7 @@ pub struct IngestArgs {
         value_name = "SIZE"
     )]
     max_batch_bytes: Option<ByteSize>,
-    /// Memory of everything that waits for a commit; over it consumption pauses [default: 96MiB]
+    /// Memory of everything that waits for a commit; over it consumption pauses [default: 64MiB]
     #[arg(
         long,
         env = "LOGINLAKE_MEMORY_BUDGET",

@@ -4,14 +4,14 @@
 //! 1. The newest version V of the tables is loaded and pinned; o is its next offset of each Kafka partition.
 //! 2. Then, and only then, h is asked for: the last stable offset of each partition.
 //! 3. Refused, if the topic is another incarnation, or does not hold `[o, h)` any more.
-//! 4. `[o, h)` is read through the same contract as ingestion uses ([`tail`]); the rows of the answer are V and those.
+//! 4. `[o, h)` is read through the same contract as ingestion uses (`tail`); the rows of the answer are V and those.
 //!
 //! What is committed to the table meanwhile is not in V and is read from Kafka: nothing is missed, nothing is there twice.
 //! `rejected` is committed before `logins` and has offsets of its own: its rest begins where it ends, if that is later.
 //! What the answer stands for is its [`receipt`], by which it can be asked again.
 //!
-//! - [`start`]: which records are missing, or why that cannot be said (pure);
-//! - [`tail`]: reads and decodes them, in parallel, while the query runs.
+//! - `start`: which records are missing, or why that cannot be said (pure);
+//! - `tail`: reads and decodes them, in parallel, while the query runs.
 
 pub mod receipt;
 mod start;

@@ -37,7 +37,7 @@ pub const DEFAULT_MAX_BATCH_AGE: Duration = Duration::from_secs(10);
 /// Most records of a commit.
 pub const DEFAULT_MAX_BATCH_ROWS: u64 = 2_000_000;
 /// Bytes of everything that waits.
-pub const DEFAULT_MEMORY_BUDGET: u64 = 96 * 1024 * 1024;
+pub const DEFAULT_MEMORY_BUDGET: u64 = 64 * 1024 * 1024;
 /// The smallest budget that can hold a chunk being filled and one being encoded.
 pub const MIN_MEMORY_BUDGET: u64 = 32 * 1024 * 1024;
 
