@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use uuid::Uuid;
 use super::changes::{Changes, DATE, DateValue, changes};
 use super::complete::{Completeness, LOGINS_VERSION, REFRESHES};
 use super::count::{Counted, Share, count, divide};
+use crate::compact::execute::loop_commit;
 use crate::error::LakeError;
 use crate::file::properties::{Tier, writer_properties};
 use crate::file::stats::delta_stats;
@@ -33,11 +33,6 @@ use crate::table::{DataFile, TableName, TablePartition, TableSnapshot};
 const OPERATION: &str = "REFRESH";
 /// How often a refresh is begun anew after somebody else was first.
 const MAX_ATTEMPTS: u32 = 5;
-/// How often one commit is sent while the store fails.
-const COMMIT_TRIES: u32 = 5;
-/// The first pause between two of them; each next one is twice as long.
-const COMMIT_PAUSE: Duration = Duration::from_millis(200);
-
 /// What a refresh does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshOptions {
@@ -198,7 +193,7 @@ async fn attempt_once(
     let removes = files_of(held, &dates).cloned().collect();
     let request = request(options, view, &report, batch_id, adds, removes);
     let mut unanswered = false;
-    let outcome = send(&mut writer, &request, &mut unanswered).await?;
+    let outcome = loop_commit(&mut writer, &request, &mut unanswered).await?;
     let lost = match outcome {
         CommitOutcome::Committed { version } => {
             report.version = Some(version);
@@ -418,27 +413,6 @@ fn request(
         removes,
         data_change: true,
     }
-}
-
-/// Sends the same request until the store answers, a bounded number of times.
-async fn send(
-    writer: &mut TableWriter,
-    request: &CommitRequest,
-    unanswered: &mut bool,
-) -> Result<CommitOutcome, LakeError> {
-    let mut pause = COMMIT_PAUSE;
-    for _ in 1..COMMIT_TRIES {
-        match writer.commit(request).await {
-            Err(error) if error.is_retriable() => {
-                *unanswered = true;
-                tracing::warn!(%error, "refresh not answered, sent again");
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            result => return result,
-        }
-    }
-    writer.commit(request).await
 }
 
 /// Files that no commit names.

@@ -1,3 +1,5 @@
+//! Logs that are in order, and one of each kind that is not: what is found, and where.
+
 use serde_json::{Value, json};
 
 use super::super::log::LoggedFile;
