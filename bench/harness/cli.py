@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from . import compact, delay, ingest, install, memory, query, realtime, report
+from . import compact, delay, fresh, ingest, install, memory, query, realtime, report
 from .machine import BenchError, facts, say
 from .session import open_session
 
@@ -15,6 +15,7 @@ BENCHMARKS = {
     "memory": memory.bench,
     "compact": compact.bench,
     "query": query.bench,
+    "fresh": fresh.bench,
 }
 # What a benchmark needs beside our binaries.
 NEEDS = {
@@ -24,6 +25,7 @@ NEEDS = {
     "memory": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "compact": [install.python_peers],
     "query": [install.python_peers],
+    "fresh": [lambda: install.real_parts("kafka")],
 }
 # A machine that does other work at the same time makes figures that nobody can repeat.
 QUIET_LOAD = 0.7

@@ -139,7 +139,30 @@ def memory(result):
     )
 
 
-RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "query": query}
+def fresh(result):
+    """The fresh answer."""
+    backlog, step = (result["contestants"][name]["median"] for name in ("backlog", "step"))
+    rows = [
+        [
+            f"{result['records']:,} records that the table does not hold",
+            f"{backlog['seconds'] * 1e3:,.0f} ms",
+            f"{backlog['records_per_second']:,.0f}",
+            f"{backlog['peak_mib']:,.0f} MiB",
+        ],
+        [
+            f"{result['step']:,} records, since they were acknowledged",
+            f"{step['seconds'] * 1e3:,.0f} ms",
+            "–",
+            f"{step['peak_mib']:,.0f} MiB",
+        ],
+    ]
+    return (
+        f"**Fresh answers**, `olap query --fresh sql/top_regions.sql`, {of_runs(result)}\n\n"
+        + table(["the rest of the topic", "whole process", "records/s", "peak memory"], rows)
+    )
+
+
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "query": query, "fresh": fresh}
 
 
 def machine(facts):

@@ -4,6 +4,7 @@
 //! - [`view`]: which state of the lake it sees, and what may come after it;
 //! - [`session`]: the engine: one DataFusion session with the lake's tables, a memory limit and nothing that writes;
 //! - `tables`: the tables as DataFusion sees them, each pinned to one version, its files pruned from the log alone;
+//! - `counts`: rows counted by columns of few values, which most questions are, without making texts of them;
 //! - [`run`]: a SQL text, statement by statement, the first error stops;
 //! - [`mod@print`]: results as tables, CSV, JSON and NDJSON;
 //! - [`error`]: what can go wrong, by cause; `place` shows where in the SQL, `hints` what may have been meant.
@@ -25,6 +26,7 @@
 //! # }
 //! ```
 
+mod counts;
 pub mod error;
 mod hints;
 mod nesting;

@@ -18,6 +18,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use loginlake_lake::Lake;
 
+use crate::counts::CountFewValues;
 use crate::error::QueryError;
 use crate::tables::LakeSchema;
 use crate::view::{TableFacts, View};
@@ -106,6 +107,7 @@ impl QueryEngine {
             .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
             .with_window_functions(SessionStateDefaults::default_window_functions())
             .with_table_function_list(SessionStateDefaults::default_table_functions())
+            .with_physical_optimizer_rule(Arc::new(CountFewValues))
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_catalog(CATALOG, Arc::new(catalog));

@@ -22,7 +22,7 @@ const ROWS: usize = 10;
 
 /// Two parts with rows of both dates; the second one can break off.
 #[derive(Debug, Default)]
-struct Beyond {
+pub struct Beyond {
     breaks_off: Option<TailError>,
     reads: AtomicUsize,
 }
@@ -73,7 +73,7 @@ fn rows(part: usize, batch: usize, seconds: i64) -> RecordBatch {
     builder.finish()
 }
 
-async fn fresh(lake: &TestLake, tail: Arc<Beyond>) -> QueryEngine {
+pub async fn fresh(lake: &TestLake, tail: Arc<Beyond>) -> QueryEngine {
     let snapshot = lake.lake.snapshot(TableName::Logins, None).await.unwrap();
     let view = View::Fresh(FreshView {
         snapshots: BTreeMap::from([(TableName::Logins, snapshot), (TableName::Rejected, None)]),
@@ -90,7 +90,7 @@ fn open(lake: &TestLake, view: View) -> QueryEngine {
     QueryEngine::open_view(&lake.lake, options, view).unwrap()
 }
 
-async fn csv(engine: &QueryEngine, sql: &str) -> Vec<String> {
+pub async fn csv(engine: &QueryEngine, sql: &str) -> Vec<String> {
     let (text, _) = run(engine, sql, Format::Csv)
         .await
         .unwrap_or_else(|error| panic!("{sql}: {error}"));
