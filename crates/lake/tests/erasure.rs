@@ -53,6 +53,44 @@ async fn erase(lake: &TestLake, subjects: &Subjects) -> ErasureProof {
     erase::erase(&lake.lake, subjects, &options).await.unwrap()
 }
 
+/// Notes of erasures that are not finished.
+fn notes(lake: &TestLake) -> usize {
+    let folder = std::fs::read_dir(lake.directory.path().join("_erasures")).unwrap();
+    folder
+        .filter(|entry| {
+            let name = entry.as_ref().unwrap().file_name();
+            name.to_str().unwrap().ends_with(".begun.json")
+        })
+        .count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_note_that_the_log_does_not_reach_back_to_is_begun_anew() {
+    let mut lake = TestLake::new().await;
+    lake.ingest(&[0, 1], 40, 1).await;
+    let users = users(&lake.rows(&lake.snapshot(TableName::Logins).await), 40);
+    let subjects = subjects(&users);
+    let first = erase(&lake, &subjects).await;
+    let version = lake.snapshot(TableName::Logins).await.version;
+    loginlake_lake::table::checkpoint::write(&lake.lake, TableName::Logins, version)
+        .await
+        .unwrap();
+    for old in 0..version {
+        let log = lake.directory.path().join("logins/_delta_log");
+        std::fs::remove_file(log.join(format!("{old:020}.json"))).unwrap();
+    }
+    let anew = erase(&lake, &subjects).await;
+    assert_ne!(anew.erasure, first.erasure);
+    assert_eq!((anew.rows(), notes(&lake)), (0, 1));
+    // Two proofs of one erasure are both kept, and one that is stored again is there once.
+    let place = anew.store(&lake.lake).await.unwrap();
+    assert_eq!(anew.store(&lake.lake).await.unwrap(), place);
+    let mut other = anew.clone();
+    other.who = "somebody else".to_owned();
+    let second = other.store(&lake.lake).await.unwrap();
+    assert!(second != place && second.ends_with(".2.json"), "{second}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn their_rows_are_gone_and_all_others_stay() {
     let mut lake = TestLake::new().await;
@@ -66,6 +104,10 @@ async fn their_rows_are_gone_and_all_others_stay() {
     let mut dry = EraseOptions::by("tester@here");
     dry.dry_run = true;
     let planned = erase::erase(&lake.lake, &subjects, &dry).await.unwrap();
+    assert!(
+        !lake.directory.path().join("_erasures").exists(),
+        "a dry run leaves nothing"
+    );
     assert_eq!(planned.rows(), gone.len() as u64);
     assert_eq!(lake.rows(&lake.snapshot(TableName::Logins).await), before);
 
@@ -107,8 +149,19 @@ async fn their_rows_are_gone_and_all_others_stay() {
     }
     assert_eq!(erased, gone.len() as u64);
 
+    // Before the proof is stored the erasure is not finished: who runs it again goes on with it, and proves all of it.
     let again = erase(&lake, &subjects).await;
-    assert_eq!((again.rows(), again.tables[0].versions.len()), (0, 0));
+    assert_eq!((again.erasure, again.began_at), (proof.erasure, proof.began_at));
+    for (table, first) in again.tables.iter().zip(&proof.tables) {
+        assert_eq!((&table.versions, table.rows), (&first.versions, first.rows));
+        assert_eq!(table.replaced_files, first.replaced_files);
+    }
+    assert_eq!(notes(&lake), 1);
+    again.store(&lake.lake).await.unwrap();
+    assert_eq!(notes(&lake), 0);
+    let new = erase(&lake, &subjects).await;
+    assert_ne!(new.erasure, proof.erasure);
+    assert_eq!((new.rows(), new.tables[0].versions.len()), (0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

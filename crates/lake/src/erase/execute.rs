@@ -3,7 +3,7 @@
 //! Each pass looks into the files that no earlier pass has found clean, rewrites those that hold rows of the users, and
 //! commits table partition by table partition with the partition's maintenance counter as the compare-and-set. Whoever
 //! was first wins; what was lost is found again by the next pass, in the files that the winner left. Interrupted, it keeps
-//! what it has committed, and calling it again finds the rest.
+//! what it has committed; calling it again for the same users finds the rest, and proves all of it ([`super::begun`]).
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -11,6 +11,7 @@ use chrono::Utc;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::begun::Begun;
 use super::find::{Found, count, may_hold};
 use super::proof::{ErasureProof, TableErasure};
 use super::rewrite::Rewriter;
@@ -61,10 +62,15 @@ pub async fn erase(
     subjects: &Subjects,
     options: &EraseOptions,
 ) -> Result<ErasureProof, LakeError> {
+    // A dry run leaves nothing behind.
+    let begun = match options.dry_run {
+        true => None,
+        false => Some(Begun::of(lake, subjects, &options.who).await?),
+    };
     let mut proof = ErasureProof {
-        erasure: Uuid::new_v4(),
+        erasure: begun.as_ref().map_or_else(Uuid::new_v4, |begun| begun.erasure),
         who: options.who.clone(),
-        began_at: Utc::now(),
+        began_at: begun.as_ref().map_or_else(Utc::now, |begun| begun.began_at),
         ended_at: Utc::now(),
         users: subjects.hashes(),
         tables: Vec::new(),
@@ -78,9 +84,20 @@ pub async fn erase(
             erasure: proof.erasure,
             rewriter: Rewriter::new(lake, table, options.memory_budget_bytes)?,
         };
-        proof.tables.extend(eraser.run().await?);
+        let Some(seen) = eraser.run().await? else {
+            continue;
+        };
+        proof.tables.push(match &begun {
+            Some(begun) => {
+                begun
+                    .done(lake, table, seen.files_read, seen.clean_at_version)
+                    .await?
+            }
+            None => seen,
+        });
     }
     proof.ended_at = Utc::now();
+    pass(FailPoint::EraseBeforeProof)?;
     Ok(proof)
 }
 
@@ -93,14 +110,8 @@ struct Eraser<'a> {
     rewriter: Rewriter,
 }
 
-/// What one commit did, or that somebody else was first.
-struct Committed {
-    version: i64,
-    rows: u64,
-}
-
 impl Eraser<'_> {
-    /// `None`: no such table.
+    /// What was looked at, and of a dry run what would go. `None`: no such table.
     async fn run(&self) -> Result<Option<TableErasure>, LakeError> {
         let mut done = TableErasure {
             table: self.table.to_string(),
@@ -141,13 +152,7 @@ impl Eraser<'_> {
                 by_partition.entry(partition).or_default().push(file);
             }
             for (partition, sources) in by_partition {
-                let paths = sources.iter().map(|file| file.path.clone());
-                let paths: Vec<String> = paths.collect();
-                if let Some(committed) = self.partition(&snapshot, &partition, sources).await? {
-                    done.rows += committed.rows;
-                    done.versions.push(committed.version);
-                    done.replaced_files.extend(paths);
-                }
+                self.partition(&snapshot, &partition, sources).await?;
             }
         }
         Err(LakeError::Unreachable {
@@ -204,13 +209,13 @@ impl Eraser<'_> {
         Ok(newest.is_some_and(|newest| newest.version != snapshot.version))
     }
 
-    /// One commit. `None`: somebody else was first, and nothing was changed.
+    /// One commit, or none when somebody else was first: the next pass looks again.
     async fn partition(
         &self,
         snapshot: &TableSnapshot,
         partition: &TablePartition,
         sources: Vec<DataFile>,
-    ) -> Result<Option<Committed>, LakeError> {
+    ) -> Result<(), LakeError> {
         pass(FailPoint::EraseBeforeRewrite)?;
         let batch_id = Uuid::new_v4();
         let schema = file_schema(&snapshot.schema, &snapshot.partition_columns);
@@ -233,7 +238,7 @@ impl Eraser<'_> {
                     self.rewriter.remove(&adds).await;
                     // A source that vacuum took after somebody else's commit is not an error.
                     return match self.current(snapshot, partition, &sources).await {
-                        Ok(None) => Ok(None),
+                        Ok(None) => Ok(()),
                         Ok(Some(_)) | Err(_) => Err(error),
                     };
                 }
@@ -241,9 +246,9 @@ impl Eraser<'_> {
         }
         let Some(mut writer) = self.current(snapshot, partition, &sources).await? else {
             self.rewriter.remove(&adds).await;
-            return Ok(None);
+            return Ok(());
         };
-        let rows = erased.values().map(|erased| erased.rows).sum();
+        let rows: u64 = erased.values().map(|erased| erased.rows).sum();
         let request = self.request(snapshot, partition, batch_id, sources, adds, kept, &erased);
         pass(FailPoint::EraseBeforeCommit)?;
         let mut failed = false;
@@ -252,7 +257,6 @@ impl Eraser<'_> {
         match outcome {
             CommitOutcome::Committed { version } => {
                 tracing::info!(table = %self.table, %partition, rows, version, "erased");
-                Ok(Some(Committed { version, rows }))
             }
             CommitOutcome::Fenced { .. } | CommitOutcome::Conflict { .. } => {
                 tracing::info!(table = %self.table, %partition, "somebody else changed the partition; looked at again");
@@ -260,9 +264,9 @@ impl Eraser<'_> {
                 if !failed {
                     self.rewriter.remove(&request.adds).await;
                 }
-                Ok(None)
             }
         }
+        Ok(())
     }
 
     /// A writer at the newest version when the sources still are what they were.

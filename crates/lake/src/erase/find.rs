@@ -94,10 +94,9 @@ pub(super) enum Found {
     Rows(u64),
 }
 
-/// Whether the log's statistics leave room for one of the users.
+/// Whether the log's statistics leave room for one of the users. Only those of older files and of other software name any.
 pub(super) fn may_hold(file: &DataFile, table: TableName, subjects: &Subjects) -> bool {
-    let (TableName::Logins, Some(ids), Some(stats)) = (table, subjects.ids(), file.stats_json.as_deref())
-    else {
+    let (TableName::Logins, Some(stats)) = (table, file.stats_json.as_deref()) else {
         return true;
     };
     let Ok(stats) = serde_json::from_str::<Value>(stats) else {
@@ -109,7 +108,7 @@ pub(super) fn may_hold(file: &DataFile, table: TableName, subjects: &Subjects) -
         stats["minValues"][column].as_str(),
         stats["maxValues"][column].as_str(),
     ) {
-        (Some(min), Some(max)) => ids.iter().any(|id| min <= id.as_str() && id.as_str() <= max),
+        (Some(min), Some(max)) => subjects.any_id(|id| min <= id && id <= max).unwrap_or(true),
         _ => true,
     }
 }
@@ -136,17 +135,11 @@ pub(super) async fn count(
     let mask = ProjectionMask::leaves(descriptor, [index]);
     let mut groups = Vec::new();
     for group in 0..builder.metadata().num_row_groups() {
-        let ids = match table {
-            TableName::Logins => subjects.ids(),
+        let filter = match table {
+            TableName::Logins => builder.get_row_group_column_bloom_filter(group, index).await?,
             _ => None,
         };
-        let ruled_out = match ids {
-            Some(ids) => builder
-                .get_row_group_column_bloom_filter(group, index)
-                .await?
-                .is_some_and(|filter| !ids.iter().any(|id| filter.check(id.as_str()))),
-            None => false,
-        };
+        let ruled_out = filter.is_some_and(|filter| subjects.any_id(|id| filter.check(id)) == Some(false));
         if !ruled_out {
             groups.push(group);
         }

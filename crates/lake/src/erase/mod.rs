@@ -2,6 +2,7 @@
 //!
 //! In the order in which it happens:
 //! - [`subjects`]: whose rows, as ids or as their hashes;
+//! - `begun`: that it began, noted in the lake, so that a run that dies is gone on with and proved whole;
 //! - `find`: which files hold such rows: by statistics, bloom filters and at last the one column that names the user;
 //! - `rewrite`: a file once more without them, proved by fingerprints;
 //! - [`mod@execute`]: partition after partition committed, until a version holds none;
@@ -11,8 +12,10 @@
 //! Guarantee: the version that the proof names holds no row of these users, and at each version between, every other row is
 //! there. A commit moves the maintenance counter of its table partition, so a compactor that read the old files cannot bring
 //! rows back. Rows that ingestion commits after that version are new data. The bytes are gone once vacuum has removed
-//! the replaced files, and the first characters of ids that the log's statistics keep once the log is cleaned.
+//! the replaced files: the log holds no value of a column that names a person ([`crate::file::stats`]). Logs that older
+//! versions wrote hold the first characters of some ids until they are cleaned.
 
+mod begun;
 pub mod execute;
 mod find;
 pub mod proof;

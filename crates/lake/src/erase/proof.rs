@@ -9,11 +9,15 @@ use object_store::{ObjectStoreExt, PutMode, PutOptions};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::begun;
 use crate::error::LakeError;
+use crate::ingest::fail_point::{FailPoint, pass};
 use crate::store::Lake;
 
 /// Folder of the proofs at the root of a lake. Readers of the tables do not look there.
 pub const FOLDER: &str = "_erasures";
+/// The most proofs of one erasure.
+const MAX_PROOFS: u32 = 100;
 
 /// The proof of one erasure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,7 +45,7 @@ pub struct TableErasure {
     pub table: String,
     /// Rows erased; of a dry run, those that would be.
     pub rows: u64,
-    /// Files that were looked into, because neither statistics nor bloom filters ruled them out.
+    /// Files that the last run looked into, because neither statistics nor bloom filters ruled them out.
     pub files_read: u64,
     /// The files that were replaced: they hold the rows until vacuum removes them.
     pub replaced_files: Vec<String>,
@@ -57,29 +61,47 @@ impl ErasureProof {
         self.tables.iter().map(|table| table.rows).sum()
     }
 
-    /// Stores it in the lake and says where, relative to its root.
+    /// Stores it in the lake and says where, relative to its root. With it the erasure is finished. A proof that is there
+    /// already stays: two runs at once for the same users may share an id, and each proves what it saw.
     ///
     /// # Errors
     /// The store failed.
     pub async fn store(&self, lake: &Lake) -> Result<String, LakeError> {
-        let path = lake.root_path(FOLDER).join(format!("{}.json", self.erasure));
         let text = serde_json::to_vec_pretty(self)
             .map_err(|error| LakeError::Invariant(format!("cannot write a proof: {error}")))?;
-        let options = PutOptions {
-            mode: PutMode::Create,
-            ..PutOptions::default()
-        };
-        match lake
-            .object_store()
-            .put_opts(&path, Bytes::from(text).into(), options)
-            .await
-        {
-            // The same id: an earlier try that was not answered.
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => {
-                Ok(format!("{FOLDER}/{}.json", self.erasure))
+        let text = Bytes::from(text);
+        let failed = |error| LakeError::from_store(lake.uri(), error);
+        let store = lake.object_store();
+        for number in 1..=MAX_PROOFS {
+            let name = match number {
+                1 => format!("{}.json", self.erasure),
+                number => format!("{}.{number}.json", self.erasure),
+            };
+            let path = lake.root_path(FOLDER).join(name.as_str());
+            let options = PutOptions {
+                mode: PutMode::Create,
+                ..PutOptions::default()
+            };
+            match store.put_opts(&path, text.clone().into(), options).await {
+                Ok(_) => {}
+                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {
+                    let held = store.get(&path).await.map_err(failed)?;
+                    // Ours, when an earlier try was not answered.
+                    if held.bytes().await.map_err(failed)? != text {
+                        continue;
+                    }
+                }
+                Err(error) => return Err(failed(error)),
             }
-            Err(error) => Err(LakeError::from_store(lake.uri(), error)),
+            pass(FailPoint::EraseAfterProof)?;
+            begun::finished(lake, self.erasure, &self.users).await?;
+            return Ok(format!("{FOLDER}/{name}"));
         }
+        Err(LakeError::Configuration(format!(
+            "erasure {} has {MAX_PROOFS} proofs in {}/{FOLDER} already: move them elsewhere",
+            self.erasure,
+            lake.uri()
+        )))
     }
 
     /// Reads a proof back from the lake by the erasure's id.

@@ -1,21 +1,26 @@
 //! Whose rows are erased. Pure; `Debug` shows no id (invariant 11).
+//!
+//! A hundred thousand ids take a few mebibytes: they are kept as numbers, and as such they are found in rows and payloads.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 /// Length of a UUID as text.
 const ID_LENGTH: usize = 36;
+/// Its hexadecimal digits.
+const ID_DIGITS: usize = 32;
 /// How a hash of an id is marked.
 const HASH_PREFIX: &str = "sha256:";
 
 /// Users, by the ids that the tables hold, or by hashes of these.
 #[derive(Clone)]
 pub enum Subjects {
-    /// The ids: lower-case UUIDs, pseudonyms included.
-    Ids(BTreeSet<String>),
-    /// SHA-256 of the ids, from a proof. Slower: every id that is met is hashed.
+    /// The ids: UUIDs as numbers, pseudonyms included.
+    Ids(HashSet<u128>),
+    /// SHA-256 of the ids as lower-case text, from a proof. Slower: every id that is met is hashed.
     Hashes(HashSet<[u8; 32]>),
 }
 
@@ -25,15 +30,14 @@ impl Subjects {
     /// # Errors
     /// Which one, by its place in the list, is no UUID.
     pub fn of_ids<'a>(ids: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
-        let mut known = BTreeSet::new();
+        let mut known = HashSet::new();
         for (index, id) in ids.into_iter().enumerate() {
-            let id = id.trim().to_ascii_lowercase();
-            if !is_id(id.as_bytes()) {
-                return Err(format!(
+            let id = number(id.trim().as_bytes()).ok_or_else(|| {
+                format!(
                     "user {} of the list is not a UUID of the form 8-4-4-4-12",
                     index + 1
-                ));
-            }
+                )
+            })?;
             known.insert(id);
         }
         Ok(Self::Ids(known))
@@ -56,7 +60,7 @@ impl Subjects {
     /// The hashes of the ids, sorted.
     pub fn hashes(&self) -> Vec<String> {
         let mut hashes: Vec<String> = match self {
-            Subjects::Ids(ids) => ids.iter().map(|id| hash_text(&hash(id))).collect(),
+            Subjects::Ids(ids) => ids.iter().map(|id| hash_text(&hash(*id))).collect(),
             Subjects::Hashes(hashes) => hashes.iter().map(hash_text).collect(),
         };
         hashes.sort();
@@ -76,35 +80,55 @@ impl Subjects {
         self.len() == 0
     }
 
-    /// The ids, when they are known.
-    pub(super) fn ids(&self) -> Option<&BTreeSet<String>> {
-        match self {
-            Subjects::Ids(ids) => Some(ids),
-            Subjects::Hashes(_) => None,
-        }
+    /// Whether one of the ids, as the text that rows hold, passes a test; `None` when they are not known.
+    pub(super) fn any_id(&self, mut test: impl FnMut(&str) -> bool) -> Option<bool> {
+        let Subjects::Ids(ids) = self else { return None };
+        let mut text = [0; ID_LENGTH];
+        Some(
+            ids.iter()
+                .any(|id| test(Uuid::from_u128(*id).hyphenated().encode_lower(&mut text))),
+        )
     }
 
     /// Whether this id, as a table holds it, is one of them.
     pub fn contains(&self, id: &str) -> bool {
+        number(id.as_bytes()).is_some_and(|id| self.has(id))
+    }
+
+    fn has(&self, id: u128) -> bool {
         match self {
-            Subjects::Ids(ids) => ids.contains(id),
+            Subjects::Ids(ids) => ids.contains(&id),
             Subjects::Hashes(hashes) => hashes.contains(&hash(id)),
         }
     }
 
-    /// Whether a raw payload names one of them anywhere: in any case, also written with `\u` escapes.
+    /// Whether a raw payload names one of them anywhere: in any case, with dashes or without, with `\u` escapes, in UTF-16.
     pub fn are_named_in(&self, raw: &[u8]) -> bool {
         self.are_in_plain(raw)
             || (raw.windows(2).any(|pair| pair == b"\\u") && self.are_in_plain(&without_escapes(raw)))
+            || (raw.contains(&0) && self.are_in_plain(&without_zeros(raw)))
     }
 
+    /// The last 32 digits are an id when a dash follows each of the right ones, or none of them.
     fn are_in_plain(&self, raw: &[u8]) -> bool {
-        raw.windows(ID_LENGTH).any(|window| {
-            // The first dash rules out nearly every place at the price of one comparison.
-            window[8] == b'-' && is_id(window) && {
-                let id = String::from_utf8_lossy(window).to_ascii_lowercase();
-                self.contains(&id)
+        let mut digits = 0_usize;
+        let mut id = 0_u128;
+        raw.iter().enumerate().any(|(end, byte)| {
+            match char::from(*byte).to_digit(16) {
+                Some(digit) => {
+                    digits += 1;
+                    id = (id << 4) | u128::from(digit);
+                }
+                None => digits = 0,
             }
+            if digits >= ID_DIGITS {
+                return self.has(id);
+            }
+            // The last group has twelve digits; what is before them decides.
+            digits >= 12
+                && end + 1 >= ID_LENGTH
+                && raw[end - 12] == b'-'
+                && number(&raw[end + 1 - ID_LENGTH..=end]).is_some_and(|id| self.has(id))
         })
     }
 }
@@ -115,12 +139,20 @@ impl fmt::Debug for Subjects {
     }
 }
 
-fn is_id(text: &[u8]) -> bool {
-    text.len() == ID_LENGTH
-        && text.iter().enumerate().all(|(index, byte)| match index {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// A UUID of the form 8-4-4-4-12, in any case.
+fn number(text: &[u8]) -> Option<u128> {
+    if text.len() != ID_LENGTH {
+        return None;
+    }
+    let mut id = 0_u128;
+    for (index, byte) in text.iter().enumerate() {
+        match index {
+            8 | 13 | 18 | 23 if *byte == b'-' => {}
+            8 | 13 | 18 | 23 => return None,
+            _ => id = (id << 4) | u128::from(char::from(*byte).to_digit(16)?),
+        }
+    }
+    Some(id)
 }
 
 /// A payload with `\u00XX` of ASCII characters written out.
@@ -147,8 +179,14 @@ fn without_escapes(raw: &[u8]) -> Vec<u8> {
     plain
 }
 
-fn hash(id: &str) -> [u8; 32] {
-    Sha256::digest(id.as_bytes()).into()
+/// UTF-16 of ASCII characters has a zero beside each.
+fn without_zeros(raw: &[u8]) -> Vec<u8> {
+    raw.iter().copied().filter(|byte| *byte != 0).collect()
+}
+
+fn hash(id: u128) -> [u8; 32] {
+    let mut text = [0; ID_LENGTH];
+    Sha256::digest(Uuid::from_u128(id).hyphenated().encode_lower(&mut text)).into()
 }
 
 fn hash_text(hash: &[u8; 32]) -> String {
@@ -188,6 +226,13 @@ mod tests {
                 USER.to_owned(),
                 format!("xx-{}yy", USER.to_uppercase()),
                 format!(r#"{{"user_id":"{escaped}"}}"#),
+                format!("0{}0", USER.replace('-', "")),
+                format!("a-{USER}"),
+                format!("0{USER}"),
+                USER.encode_utf16()
+                    .flat_map(u16::to_be_bytes)
+                    .map(char::from)
+                    .collect(),
             ] {
                 assert!(subjects.are_named_in(text.as_bytes()), "{text}");
             }
@@ -195,6 +240,9 @@ mod tests {
                 other.clone(),
                 String::new(),
                 USER[1..].to_owned(),
+                USER.replacen('-', "", 1),
+                USER.replace('-', "_"),
+                other.replace('-', ""),
                 "\\u00".to_owned(),
             ] {
                 assert!(!subjects.are_named_in(text.as_bytes()), "{text}");

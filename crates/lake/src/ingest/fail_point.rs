@@ -86,6 +86,12 @@ fail_points! {
     EraseBeforeCommit = "maintenance-erase-before-commit",
     /// It is committed; nobody was told.
     EraseAfterCommit = "maintenance-erase-after-commit",
+    /// That an erasure began is in the lake; nothing is looked at yet.
+    EraseBegun = "maintenance-erase-begun",
+    /// No row is left; the proof is next.
+    EraseBeforeProof = "maintenance-erase-before-proof",
+    /// The proof is stored; the note that the erasure began still lies there.
+    EraseAfterProof = "maintenance-erase-after-proof",
 }
 
 /// Passes a fail point.

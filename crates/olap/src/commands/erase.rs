@@ -20,8 +20,10 @@ const DEFAULT_MEMORY: u64 = 256 << 20;
 const MIN_MEMORY: u64 = 64 << 20;
 /// The most users of one erasure.
 const MAX_USERS: usize = 100_000;
-/// The largest list of users and the largest proof, in bytes.
-const MAX_FILE_BYTES: u64 = 16 << 20;
+/// The largest list of users, in bytes.
+const MAX_LIST_BYTES: u64 = 16 << 20;
+/// The largest proof: hashes of twice [`MAX_USERS`], and the names of many replaced files.
+const MAX_PROOF_BYTES: u64 = 256 << 20;
 
 /// Arguments of `olap erase`.
 #[derive(Args, Debug)]
@@ -105,7 +107,7 @@ impl EraseArgs {
     fn ids(&self) -> Result<Vec<String>, ExitError> {
         let mut ids = self.user.clone();
         if let Some(path) = &self.users_file {
-            let text = read(path)?;
+            let text = read(path, MAX_LIST_BYTES)?;
             let text = String::from_utf8(text)
                 .map_err(|_| ExitError::usage(format!("{} is not UTF-8", path.display())))?;
             let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -126,13 +128,11 @@ impl EraseArgs {
 
 /// The ids, and what the contract as it is configured makes of them: raw payloads hold the one, rows the other.
 fn subjects(ids: &[String], contract: &Contract) -> Result<Subjects, ExitError> {
-    let plain = Subjects::of_ids(ids.iter().map(String::as_str)).map_err(ExitError::usage)?;
-    let Subjects::Ids(plain) = plain else {
-        return Ok(plain);
-    };
+    // A wrong one is refused by its place in the list.
+    Subjects::of_ids(ids.iter().map(String::as_str)).map_err(ExitError::usage)?;
     let now_secs = chrono::Utc::now().timestamp();
-    let mut all: Vec<String> = Vec::with_capacity(plain.len() * 2);
-    for id in plain {
+    let mut all: Vec<String> = Vec::with_capacity(ids.len() * 2);
+    for id in ids {
         let record = serde_json::json!({
             "user_id": id, "device_id": "0", "ip": "192.0.2.1", "timestamp": now_secs,
         });
@@ -146,7 +146,7 @@ fn subjects(ids: &[String], contract: &Contract) -> Result<Subjects, ExitError> 
                 )));
             }
         }
-        all.push(id);
+        all.push(id.clone());
     }
     Subjects::of_ids(all.iter().map(String::as_str)).map_err(ExitError::usage)
 }
@@ -177,7 +177,7 @@ fn table_text(table: &TableErasure, dry_run: bool) -> String {
 }
 
 async fn verify(lake: &Lake, path: &Path, memory: usize) -> Result<(), ExitError> {
-    let proof = ErasureProof::parse(&read(path)?).map_err(setup::lake_error)?;
+    let proof = ErasureProof::parse(&read(path, MAX_PROOF_BYTES)?).map_err(setup::lake_error)?;
     let subjects = Subjects::of_hashes(proof.users.iter().map(String::as_str)).map_err(ExitError::usage)?;
     let remains = erase::verify(lake, &subjects, memory)
         .await
@@ -213,7 +213,7 @@ async fn verify(lake: &Lake, path: &Path, memory: usize) -> Result<(), ExitError
     ))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ExitError> {
+fn read(path: &Path, limit_bytes: u64) -> Result<Vec<u8>, ExitError> {
     let failed = |error: std::io::Error| ExitError::usage(format!("cannot read {}: {error}", path.display()));
     let mut bytes = Vec::new();
     let source: Box<dyn Read> = if path == Path::new("-") {
@@ -222,14 +222,14 @@ fn read(path: &Path) -> Result<Vec<u8>, ExitError> {
         Box::new(std::fs::File::open(path).map_err(failed)?)
     };
     source
-        .take(MAX_FILE_BYTES + 1)
+        .take(limit_bytes + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
+    if bytes.len() as u64 > limit_bytes {
         return Err(ExitError::usage(format!(
             "{} is larger than {}",
             path.display(),
-            ByteSize::from_bytes(MAX_FILE_BYTES)
+            ByteSize::from_bytes(limit_bytes)
         )));
     }
     Ok(bytes)

@@ -26,7 +26,7 @@ pub struct VacuumArgs {
     /// How far back the tables' logs reach, with which history, restore and --at go [default: 30d]
     #[arg(long, value_name = "DURATION")]
     log_retention: Option<Span>,
-    /// Delete; without it the files are only listed
+    /// Delete the files that are listed; without it they are only listed
     #[arg(long)]
     delete: bool,
     /// Allow a retention below one hour: a running query or commit may lose its files
@@ -71,6 +71,9 @@ pub async fn run(args: VacuumArgs, file: &ConfigFile) -> Result<(), ExitError> {
             .map_err(setup::lake_error)?;
         let Some(report) = report else { continue };
         found = true;
+        for file in &report.files {
+            print_line(&format!("{table}/{}", file.path))?;
+        }
         print_line(report.to_string().trim_end())?;
         let log = log_cleanup::clean_log(&lake, table, log_retention, options.now_ms, options.dry_run)
             .await
