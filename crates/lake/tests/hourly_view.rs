@@ -342,3 +342,139 @@ async fn two_refreshers_at_once_count_nothing_twice() {
         .collect();
     assert_eq!(dates.len(), view.files.len(), "one file for each date");
 }
+
+/// The folder of a table, put where another one was.
+fn put_back(from: &std::path::Path, to: &std::path::Path) {
+    if to.exists() {
+        std::fs::remove_dir_all(to).unwrap();
+    }
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let target = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => put_back(&path, &target),
+            false => {
+                std::fs::copy(&path, &target).unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_table_of_the_same_name_and_versions_is_noticed() {
+    let mut lake = TestLake::new().await;
+    lake.ingest(&[0, 1], 30, 0).await;
+    let first = refreshed(&lake, incremental()).await;
+    assert_eq!(first.rebuilt_because, None);
+    let folder = lake.directory.path().join("logins");
+    let copy = tempfile::tempdir().unwrap();
+    put_back(&folder, copy.path());
+
+    // Made again, with as many commits, and other rows of other dates.
+    let mut other = TestLake::new().await;
+    other.ingest(&[1, 2], 7, 0).await;
+    put_back(&other.directory.path().join("logins"), &folder);
+    assert_eq!(
+        lake.snapshot(TableName::Logins).await.version,
+        first.complete.logins_version
+    );
+    let dry = RefreshOptions {
+        dry_run: true,
+        ..incremental()
+    };
+    let planned = refreshed(&lake, dry).await;
+    assert_eq!(planned.dates.len(), 3);
+    let again = refreshed(&lake, incremental()).await;
+    assert!(
+        again
+            .rebuilt_because
+            .as_deref()
+            .is_some_and(|why| why.contains("made again")),
+        "{again}"
+    );
+    assert_eq!(again.logins, 14);
+    assert_exact(&lake).await;
+    assert_eq!(
+        refreshed(&lake, incremental()).await.version,
+        None,
+        "it is known now"
+    );
+
+    // Put back from a copy, which then went on to more versions than the other table had.
+    put_back(copy.path(), &folder);
+    lake.start_again().await;
+    lake.ingest(&[3], 5, 0).await;
+    let back = refreshed(&lake, incremental()).await;
+    assert!(back.rebuilt_because.is_some(), "{back}");
+    assert_exact(&lake).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_and_an_erasure_correct_the_dates_that_they_touch() {
+    let mut lake = TestLake::new().await;
+    lake.ingest(&[0, 1], 30, 0).await;
+    lake.ingest(&[1], 20, 0).await;
+    let version = lake.snapshot(TableName::Logins).await.version;
+    lake.ingest(&[1, 2], 10, 0).await;
+    refreshed(&lake, incremental()).await;
+
+    let row = lake.rows(&lake.snapshot(TableName::Logins).await).remove(0);
+    let user = row.split("user_id=").nth(1).unwrap().split(' ').next().unwrap();
+    let subjects = loginlake_lake::erase::Subjects::of_ids([user]).unwrap();
+    let by = loginlake_lake::erase::EraseOptions::by("tester@here");
+    let proof = loginlake_lake::erase::erase(&lake.lake, &subjects, &by)
+        .await
+        .unwrap();
+    assert_eq!(proof.rows(), 1);
+    let erased = refreshed(&lake, incremental()).await;
+    assert_eq!((erased.dates.len(), erased.rebuilt_because.as_ref()), (1, None));
+    assert_exact(&lake).await;
+
+    compact(&lake).await;
+    let plan = loginlake_lake::restore::plan(&lake.lake, TableName::Logins, version)
+        .await
+        .unwrap()
+        .unwrap();
+    loginlake_lake::restore::execute(&lake.lake, &plan, "tester@here")
+        .await
+        .unwrap();
+    let restored = refreshed(&lake, incremental()).await;
+    assert_eq!(
+        (restored.dates.len(), restored.rebuilt_because.as_ref()),
+        (3, None)
+    );
+    assert_exact(&lake).await;
+    let logins = lake.snapshot(TableName::Logins).await;
+    let view = lake.snapshot(TableName::LoginsHourly).await;
+    for (app_id, offset) in &logins.transactions {
+        assert_eq!(
+            view.transactions.get(app_id),
+            Some(offset),
+            "{app_id} went back, too"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_query_opens_does_not_grow_with_refreshes() {
+    let mut lake = TestLake::new().await;
+    for round in 0..35 {
+        lake.ingest(&[0, 1, round % 3], 5, 0).await;
+        refreshed(&lake, incremental()).await;
+        let view = lake.snapshot(TableName::LoginsHourly).await;
+        let dates: std::collections::BTreeSet<_> = view
+            .files
+            .iter()
+            .map(|file| file.partition_values["login_date"].clone())
+            .collect();
+        assert_eq!(view.files.len(), dates.len(), "one file for each date");
+        let commits_to_read = view.version - view.checkpoint_version.unwrap_or(0);
+        assert!(
+            commits_to_read <= 10,
+            "{commits_to_read} commits at version {}",
+            view.version
+        );
+    }
+    assert_exact(&lake).await;
+}

@@ -1,11 +1,12 @@
 //! Which dates of `logins` changed after a version: those of the files that commits added or removed with `dataChange`. Compaction
-//! changes none.
+//! changes none. A version number alone does not say which table it is of: [`commit_of`] tells one commit from another.
 
 use std::collections::BTreeSet;
 
 use futures::StreamExt;
 use object_store::ObjectStoreExt;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::error::LakeError;
 use crate::store::Lake;
@@ -30,6 +31,24 @@ pub enum Changes {
         /// Why.
         why: String,
     },
+}
+
+/// What tells a version of `logins` from all others of its number; `None`: the log does not have it (any more).
+///
+/// # Errors
+/// The store failed.
+pub(super) async fn commit_of(lake: &Lake, version: i64) -> Result<Option<i64>, LakeError> {
+    let failed = |error| LakeError::from_store(&lake.table_place(TableName::Logins), error);
+    let store = lake.table_store(TableName::Logins);
+    let found = match store.get(&commit_path(version)).await {
+        Ok(found) => found.bytes().await.map_err(failed)?,
+        Err(object_store::Error::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let digest = Sha256::digest(&found);
+    let first = digest.iter().take(8);
+    let number = first.fold(0_u64, |number, byte| (number << 8) | u64::from(*byte));
+    Ok(i64::try_from(number >> 1).ok())
 }
 
 /// The dates that the commits `after + 1 ..= up_to` of `logins` changed.

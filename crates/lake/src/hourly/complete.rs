@@ -14,6 +14,9 @@ use crate::table::TableSnapshot;
 
 /// Application id whose version is the version of `logins` up to which all of the view is complete.
 pub const LOGINS_VERSION: &str = "loginlake/hourly/logins-version";
+/// Application id whose version tells that version of `logins` from all others of its number: the first 63 bits of the SHA-256
+/// of its commit. A table that was made again, or put back from a copy, has other commits.
+pub const LOGINS_COMMIT: &str = "loginlake/hourly/logins-commit";
 /// Application id that every refresh moves on by one: of two at once, one wins.
 pub(super) const REFRESHES: &str = "loginlake/hourly/refreshes";
 

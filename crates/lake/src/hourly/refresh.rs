@@ -7,32 +7,29 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use arrow::array::RecordBatch;
-use bytes::Bytes;
 use chrono::NaiveDate;
-use futures::StreamExt;
-use object_store::path::Path;
-use parquet::arrow::ArrowWriter;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::changes::{Changes, DATE, DateValue, changes};
-use super::complete::{Completeness, LOGINS_VERSION, REFRESHES};
+use super::changes::{Changes, DATE, DateValue, changes, commit_of};
+use super::complete::{Completeness, LOGINS_COMMIT, LOGINS_VERSION, REFRESHES};
 use super::count::{Counted, Share, count, divide};
+use super::files::{remove, store_file};
 use crate::compact::execute::loop_commit;
 use crate::error::LakeError;
-use crate::file::properties::{Tier, writer_properties};
-use crate::file::stats::delta_stats;
-use crate::file::upload::put_file;
 use crate::store::Lake;
 use crate::table::commit::{CommitOutcome, CommitRequest, NewFile, TableWriter, TxnStep};
 use crate::table::schema::{self, PartitionBy};
-use crate::table::{DataFile, TableName, TablePartition, TableSnapshot};
+use crate::table::{DataFile, TableName, TableSnapshot, checkpoint};
 
 /// The name of a refresh in the table's history.
 const OPERATION: &str = "REFRESH";
 /// How often a refresh is begun anew after somebody else was first.
 const MAX_ATTEMPTS: u32 = 5;
+/// Commits of the view between two checkpoints of its log: it is asked for answers in milliseconds, and a commit more is a file
+/// more to read.
+const CHECKPOINT_VERSIONS: i64 = 10;
+
 /// What a refresh does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefreshOptions {
@@ -158,11 +155,11 @@ async fn attempt_once(
             lake.snapshot(TableName::LoginsHourly, None).await?
         }
     };
-    let before = view
-        .as_ref()
-        .and_then(|view| view.transactions.get(LOGINS_VERSION).copied());
+    let stands = |app_id: &str| view.as_ref()?.transactions.get(app_id).copied();
+    let before = stands(LOGINS_VERSION);
     let held = view.as_ref().map_or(&[][..], |view| &view.files);
-    let (dates, rebuilt_because) = dates_to_count(lake, options, logins, held, before).await?;
+    let (dates, rebuilt_because) =
+        dates_to_count(lake, options, logins, held, before, stands(LOGINS_COMMIT)).await?;
     let mut report = RefreshReport {
         dry_run: options.dry_run,
         before,
@@ -173,9 +170,17 @@ async fn attempt_once(
         logins: 0,
         version: None,
     };
-    let nothing_new = dates.is_empty() && (options.date.is_some() || before == Some(logins.version));
+    let nothing_new = dates.is_empty()
+        && report.rebuilt_because.is_none()
+        && (options.date.is_some() || before == Some(logins.version));
     let Some(view) = view.as_ref().filter(|_| !options.dry_run && !nothing_new) else {
         return Ok(Attempt::Done(report));
+    };
+    let Some(commit) = commit_of(lake, logins.version).await? else {
+        return Ok(Attempt::Lost(format!(
+            "version {} of logins vanished",
+            logins.version
+        )));
     };
     let mut writer = TableWriter::at_snapshot(lake, view)?;
     let batch_id = Uuid::new_v4();
@@ -191,12 +196,13 @@ async fn attempt_once(
         };
     }
     let removes = files_of(held, &dates).cloned().collect();
-    let request = request(options, view, &report, batch_id, adds, removes);
+    let request = request(options, view, &report, commit, batch_id, adds, removes);
     let mut unanswered = false;
     let outcome = loop_commit(&mut writer, &request, &mut unanswered).await?;
     let lost = match outcome {
         CommitOutcome::Committed { version } => {
             report.version = Some(version);
+            checkpoint_view(lake, version).await;
             return Ok(Attempt::Done(report));
         }
         CommitOutcome::Fenced { app_id, .. } => format!("another refresh moved {app_id}"),
@@ -208,6 +214,16 @@ async fn attempt_once(
     Ok(Attempt::Lost(lost))
 }
 
+/// A checkpoint that fails costs nothing but time: the log stays the truth, and ten commits later there is another.
+async fn checkpoint_view(lake: &Lake, version: i64) {
+    if version % CHECKPOINT_VERSIONS != 0 || version % checkpoint::INTERVAL_VERSIONS == 0 {
+        return;
+    }
+    if let Err(error) = checkpoint::write(lake, TableName::LoginsHourly, version).await {
+        tracing::warn!(version, %error, "delta checkpoint of logins_hourly not written");
+    }
+}
+
 /// The dates to count, and why it is all of them when that was not asked for.
 async fn dates_to_count(
     lake: &Lake,
@@ -215,6 +231,7 @@ async fn dates_to_count(
     logins: &TableSnapshot,
     held: &[DataFile],
     before: Option<i64>,
+    before_commit: Option<i64>,
 ) -> Result<(BTreeSet<DateValue>, Option<String>), LakeError> {
     if let Some(date) = options.date {
         let date = Some(date.format("%Y-%m-%d").to_string());
@@ -224,9 +241,36 @@ async fn dates_to_count(
     let Some(before) = before.filter(|_| !options.rebuild) else {
         return Ok((all(), None));
     };
+    if let Some(why) = other_table(lake, before, before_commit).await? {
+        return Ok((all(), Some(why)));
+    }
     Ok(match changes(lake, before, logins.version).await? {
         Changes::Dates(dates) => (dates, None),
         Changes::Unknown { why } => (all(), Some(why)),
+    })
+}
+
+/// Why the version that the view was counted from is not one of this `logins`, as far as can be told; `None`: it is.
+async fn other_table(
+    lake: &Lake,
+    before: i64,
+    before_commit: Option<i64>,
+) -> Result<Option<String>, LakeError> {
+    let Some(before_commit) = before_commit else {
+        return Ok(Some(
+            "an older version of this software counted the view, which does not say from which table"
+                .to_owned(),
+        ));
+    };
+    Ok(match commit_of(lake, before).await? {
+        Some(commit) if commit == before_commit => None,
+        Some(_) => Some(format!(
+            "version {before} of logins is another one than that of the last refresh: the table was made again, or put back \
+             from a copy"
+        )),
+        None => Some(format!(
+            "the log of logins does not have version {before}, that of the last refresh, any more"
+        )),
     })
 }
 
@@ -297,75 +341,18 @@ async fn count_dates(
     Ok(())
 }
 
-fn logins_in(rows: &RecordBatch) -> u64 {
+fn logins_in(rows: &arrow::array::RecordBatch) -> u64 {
     use arrow::array::AsArray;
     use arrow::datatypes::Int64Type;
     let counts = rows["logins"].as_primitive::<Int64Type>();
     counts.values().iter().map(|count| count.unsigned_abs()).sum()
 }
 
-async fn store_file(
-    lake: &Lake,
-    date: &DateValue,
-    rows: &RecordBatch,
-    complete: &Completeness,
-    batch_id: Uuid,
-    number: usize,
-) -> Result<NewFile, LakeError> {
-    let partition_values = BTreeMap::from([(DATE.to_owned(), date.clone())]);
-    let file = DataFile {
-        path: String::new(),
-        size_bytes: 0,
-        modified_ms: 0,
-        partition_values: partition_values.clone(),
-        rows: None,
-        stats_json: None,
-    };
-    let folder = TablePartition::of(&[DATE.to_owned()], &file).folder();
-    let path = format!("{folder}hourly-{batch_id}-{number:03}.zstd.parquet");
-    let (bytes, stats_json) = encode(rows, complete).map_err(|source| LakeError::Parquet {
-        action: "write",
-        path: path.clone(),
-        source,
-    })?;
-    let store = lake.table_store(TableName::LoginsHourly);
-    put_file(
-        store.as_ref(),
-        &lake.table_place(TableName::LoginsHourly),
-        &path,
-        &bytes,
-    )
-    .await?;
-    Ok(NewFile {
-        path,
-        size_bytes: bytes.len() as u64,
-        modified_ms: chrono::Utc::now().timestamp_millis(),
-        partition_values,
-        rows: rows.num_rows() as u64,
-        stats_json,
-    })
-}
-
-fn encode(
-    rows: &RecordBatch,
-    complete: &Completeness,
-) -> Result<(Bytes, String), parquet::errors::ParquetError> {
-    let schema = rows.schema();
-    let properties = writer_properties(&schema, Tier::Compacted, rows.num_rows() as u64);
-    let mut writer = ArrowWriter::try_new(Vec::new(), schema.clone(), Some(properties.as_ref().clone()))?;
-    for key_value in complete.key_values() {
-        writer.append_key_value_metadata(key_value);
-    }
-    writer.write(rows)?;
-    let metadata = writer.finish()?;
-    let stats = delta_stats(&metadata, &schema);
-    Ok((std::mem::take(writer.inner_mut()).into(), stats))
-}
-
 fn request(
     options: &RefreshOptions,
     view: &TableSnapshot,
     report: &RefreshReport,
+    commit: i64,
     batch_id: Uuid,
     adds: Vec<NewFile>,
     removes: Vec<DataFile>,
@@ -379,12 +366,13 @@ fn request(
     // One date alone does not make the view complete up to anywhere.
     if options.date.is_none() {
         let logins_version = (LOGINS_VERSION.to_owned(), report.complete.logins_version);
+        let logins_commit = (LOGINS_COMMIT.to_owned(), commit);
         let moved = report
             .complete
             .offsets
             .clone()
             .into_iter()
-            .chain([logins_version]);
+            .chain([logins_version, logins_commit]);
         steps.extend(
             moved
                 .map(|(app_id, to)| TxnStep {
@@ -412,20 +400,5 @@ fn request(
         adds,
         removes,
         data_change: true,
-    }
-}
-
-/// Files that no commit names.
-async fn remove(lake: &Lake, files: &[NewFile]) {
-    let store = lake.table_store(TableName::LoginsHourly);
-    let paths: Vec<_> = files
-        .iter()
-        .map(|file| Ok(Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()))))
-        .collect();
-    let mut deleted = store.delete_stream(futures::stream::iter(paths).boxed());
-    while let Some(result) = deleted.next().await {
-        if let Err(error) = result {
-            tracing::debug!(%error, "a file of an abandoned refresh stays until vacuum");
-        }
     }
 }
