@@ -1,14 +1,18 @@
 //! The commits of a table as they lie in its `_delta_log`, read as JSON without any of our code: which offsets each
-//! covers, and whether they follow each other.
+//! covers, which files and rows it adds and takes, and whether they follow each other.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use crate::scenario::Scenario;
 use crate::wait::wait_for;
+
+mod law;
+
+pub use law::next_offsets;
 
 /// One commit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +33,22 @@ pub struct Commit {
     pub removes: usize,
     /// Whether a file was added or removed with `dataChange`.
     pub changes_data: bool,
+    /// The files that it adds.
+    added: Vec<AddedFile>,
+    /// The paths of the files that it removes.
+    removed: Vec<String>,
+    /// Rows that it says it erased.
+    erased_rows: u64,
+    /// The version that it says it restored.
+    restored: Option<i64>,
+}
+
+/// A file as its `add` names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct AddedFile {
+    path: String,
+    partition: BTreeMap<String, Option<String>>,
+    rows: Option<u64>,
 }
 
 /// The log of one table of a scenario's lake, read as it grows.
@@ -102,6 +122,10 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
         adds: 0,
         removes: 0,
         changes_data: false,
+        added: Vec::new(),
+        removed: Vec::new(),
+        erased_rows: 0,
+        restored: None,
     };
     for line in text.lines() {
         let action: Value = serde_json::from_str(line)?;
@@ -110,11 +134,21 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
             let ours = &info["loginlake"]["info"];
             commit.offsets = ranges(&ours["offsets"])?;
             commit.gaps = ranges(&ours["gaps"])?;
+            let erased = ours["erased"].as_array().into_iter().flatten();
+            commit.erased_rows = erased.filter_map(|part| part["rows"].as_u64()).sum();
+            commit.restored = ours["toVersion"].as_i64();
         }
         if let Some(txn) = action.get("txn") {
             let app_id = txn["appId"].as_str().context("a txn without appId")?;
             let app_version = txn["version"].as_i64().context("a txn without version")?;
             commit.transactions.insert(app_id.to_owned(), app_version);
+        }
+        if let Some(file) = action.get("add") {
+            commit.added.push(added(file)?);
+        }
+        if let Some(file) = action.get("remove") {
+            let path = file["path"].as_str().context("a remove without path")?;
+            commit.removed.push(path.to_owned());
         }
         for (name, count) in [("add", &mut commit.adds), ("remove", &mut commit.removes)] {
             if let Some(file) = action.get(name) {
@@ -128,6 +162,21 @@ fn parse(version: i64, text: &str) -> Result<Commit> {
     Ok(commit)
 }
 
+fn added(file: &Value) -> Result<AddedFile> {
+    let stats = file["stats"]
+        .as_str()
+        .map(serde_json::from_str::<Value>)
+        .transpose()?;
+    let partition = file["partitionValues"].as_object().into_iter().flatten();
+    Ok(AddedFile {
+        path: file["path"].as_str().context("an add without path")?.to_owned(),
+        partition: partition
+            .map(|(column, value)| (column.clone(), value.as_str().map(str::to_owned)))
+            .collect(),
+        rows: stats.and_then(|stats| stats["numRecords"].as_u64()),
+    })
+}
+
 fn ranges(of: &Value) -> Result<BTreeMap<i32, (i64, i64)>> {
     let mut found = BTreeMap::new();
     for range in of.as_array().into_iter().flatten() {
@@ -135,110 +184,4 @@ fn ranges(of: &Value) -> Result<BTreeMap<i32, (i64, i64)>> {
         found.insert(i32::try_from(number(0)?)?, (number(1)?, number(2)?));
     }
     Ok(found)
-}
-
-/// Where the Kafka partitions stand after a version, and that every data commit up to it begins where the one before ended
-/// and moves on (invariant 7). The partitions' numbers are the last part of their application ids.
-///
-/// # Errors
-/// When a commit leaves a gap, repeats something, or says something else than its `txn`.
-pub fn next_offsets(commits: &[Commit]) -> Result<BTreeMap<i32, i64>> {
-    let mut standing: BTreeMap<i32, i64> = BTreeMap::new();
-    for commit in commits {
-        let version = commit.version;
-        let moved = ingested(commit)?;
-        for (partition, (from, to)) in &commit.offsets {
-            let before = standing.get(partition);
-            ensure!(
-                before == Some(from) && to > from,
-                "version {version} covers {from}..{to} of partition {partition}, which stood at {before:?}"
-            );
-            ensure!(
-                moved.get(partition) == Some(to),
-                "version {version} covers {from}..{to} of partition {partition}, and its txn says {:?}",
-                moved.get(partition)
-            );
-        }
-        for (partition, (from, to)) in &commit.gaps {
-            let before = standing.get(partition);
-            ensure!(
-                before == Some(from) && moved.get(partition).is_none_or(|moved| moved == to),
-                "version {version} accepts the gap {from}..{to} of partition {partition}, which stood at {before:?}"
-            );
-        }
-        for (partition, to) in &moved {
-            ensure!(
-                commit.offsets.contains_key(partition)
-                    || commit.gaps.contains_key(partition)
-                    || !standing.contains_key(partition),
-                "version {version} moves partition {partition} to {to} without saying what it covers"
-            );
-        }
-        // An erasure takes rows away and moves no offset.
-        let erases = commit.operation == "DELETE" && commit.removes > 0 && moved.is_empty();
-        ensure!(
-            !commit.changes_data || !commit.offsets.is_empty() || erases,
-            "version {version} changes rows without saying which offsets it covers"
-        );
-        standing.extend(moved);
-    }
-    Ok(standing)
-}
-
-/// The `txn` actions of ingestion in a commit, by Kafka partition; those of maintenance have other names, and those of a
-/// topic that was given up stand at the end of all numbers.
-fn ingested(commit: &Commit) -> Result<BTreeMap<i32, i64>> {
-    let of_ingestion =
-        |app_id: &str| !app_id.starts_with("loginlake/maintenance/") && !app_id.ends_with("/begins-at-ms");
-    commit
-        .transactions
-        .iter()
-        .filter(|(app_id, version)| of_ingestion(app_id) && **version != i64::MAX)
-        .map(|(app_id, version)| {
-            let partition = app_id.rsplit('/').next().unwrap_or_default();
-            let partition = partition
-                .parse()
-                .with_context(|| format!("{app_id} ends in no partition"))?;
-            Ok((partition, *version))
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn commit(version: i64, offsets: &[(i32, i64, i64)], txn: &[(i32, i64)]) -> Commit {
-        let info: Vec<Value> = offsets.iter().map(|range| serde_json::json!(range)).collect();
-        let mut text = serde_json::json!({ "commitInfo": { "operation": "X", "loginlake": { "info": { "offsets": info } } } })
-            .to_string();
-        for (partition, to) in txn {
-            let app_id = format!("loginlake/topic/id/{partition}");
-            text += &format!(
-                "\n{}",
-                serde_json::json!({ "txn": { "appId": app_id, "version": to } })
-            );
-        }
-        parse(version, &text).unwrap()
-    }
-
-    #[test]
-    fn commits_that_follow_each_other_are_a_chain() {
-        let first = commit(0, &[], &[(0, 5), (1, 0)]);
-        let second = commit(1, &[(0, 5, 9), (1, 0, 2)], &[(0, 9), (1, 2)]);
-        let chain = [first.clone(), second, commit(2, &[(1, 2, 3)], &[(1, 3)])];
-        assert_eq!(next_offsets(&chain).unwrap(), BTreeMap::from([(0, 9), (1, 3)]));
-
-        for wrong in [
-            commit(1, &[(0, 6, 9)], &[(0, 9)]),
-            commit(1, &[(0, 5, 5)], &[(0, 5)]),
-            commit(1, &[(0, 5, 9)], &[(0, 8)]),
-            commit(1, &[], &[(0, 9)]),
-        ] {
-            assert!(
-                next_offsets(&[first.clone(), wrong.clone()]).is_err(),
-                "{wrong:?}"
-            );
-        }
-    }
 }
