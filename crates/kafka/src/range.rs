@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::Offset;
 use rdkafka::bindings as native;
@@ -37,6 +37,14 @@ const TUNING: &[(&str, &str)] = &[
 /// librdkafka assigns partitions only to a client with a group name. No group of this name is ever joined or written.
 const UNUSED_GROUP: &str = "loginlake-reader";
 
+const READ_COMMITTED: &str = "read_committed";
+const READ_UNCOMMITTED: &str = "read_uncommitted";
+/// What a reader may fetch ahead.
+const LEAST_QUEUE_BYTES: usize = 1 << 20;
+const MOST_QUEUE_BYTES: usize = 16 << 20;
+/// How often the ends of a topic are asked for while a transaction is open.
+const DECIDED_PAUSE: Duration = Duration::from_millis(50);
+
 /// Partitions that are asked for their bounds at the same time.
 const QUESTIONS_IN_FLIGHT: usize = 8;
 
@@ -48,6 +56,131 @@ pub enum RangeRead<'a> {
     Finished,
     /// Nothing within the time.
     Nothing,
+}
+
+/// First and last stable offset by partition.
+pub type Bounds = BTreeMap<i32, (i64, i64)>;
+
+/// The ends of a topic behind everything that had been sent by a moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// First and last stable offset: what was sent by that moment is below, committed or aborted.
+    pub bounds: Bounds,
+    /// The last stable offsets shortly before that moment. Whatever belongs to a transaction that has a record below them
+    /// is below the last offsets of `bounds`.
+    pub before: BTreeMap<i32, i64>,
+}
+
+/// Asks for the ends of some topics at one moment, and waits until nothing that was sent by then is undecided.
+///
+/// # Errors
+/// No broker answered in time; [`KafkaError::Retriable`] when a transaction is open for longer than `limit`.
+pub fn decided(
+    settings: &KafkaSettings,
+    topics: &[&str],
+    limit: Duration,
+) -> Result<Vec<Decided>, KafkaError> {
+    let readers: Vec<RangeReader> = topics
+        .iter()
+        .map(|topic| RangeReader::connect(settings, topic))
+        .collect::<Result<_, _>>()?;
+    let before: Vec<Bounds> = readers
+        .iter()
+        .map(RangeReader::bounds)
+        .collect::<Result<_, _>>()?;
+    let mut decided = Vec::new();
+    let mut sent = Vec::new();
+    for topic in topics {
+        let all = RangeReader::connect_as(settings, topic, TUNING, UNUSED_GROUP, READ_UNCOMMITTED)?;
+        sent.push(all.bounds()?);
+    }
+    let began = Instant::now();
+    for ((reader, sent), before) in readers.iter().zip(sent).zip(before) {
+        let bounds = loop {
+            let bounds = reader.bounds()?;
+            let is_undecided = |(partition, (_, end)): (&i32, &(i64, i64))| {
+                bounds.get(partition).is_none_or(|(_, stable)| stable < end)
+            };
+            let Some((partition, _)) = sent.iter().find(|found| is_undecided(*found)) else {
+                break bounds;
+            };
+            if began.elapsed() >= limit {
+                return Err(KafkaError::Retriable(format!(
+                    "a transaction in {}/{partition} is open for more than {} s",
+                    reader.topic,
+                    limit.as_secs()
+                )));
+            }
+            std::thread::sleep(DECIDED_PAUSE);
+        };
+        decided.push(Decided {
+            bounds,
+            before: before
+                .into_iter()
+                .map(|(partition, (_, end))| (partition, end))
+                .collect(),
+        });
+    }
+    Ok(decided)
+}
+
+/// The next offsets that a consumer group has committed for partitions of a topic; those of open transactions do not count.
+/// The group is only looked at.
+///
+/// # Errors
+/// No broker answered in time, or refused.
+pub fn committed_by(
+    settings: &KafkaSettings,
+    group: &str,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>, KafkaError> {
+    let reader = RangeReader::connect_as(settings, topic, TUNING, group, READ_UNCOMMITTED)?;
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        list.add_partition(topic, *partition);
+    }
+    let committed = reader
+        .consumer
+        .committed_offsets(list, CONNECT_TIMEOUT)
+        .map_err(|error| KafkaError::of(&format!("cannot read the offsets of group {group}"), &error))?;
+    let found = committed
+        .elements()
+        .into_iter()
+        .filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+    Ok(found.collect())
+}
+
+/// Cuts ranges into at most `most` parts of about the same number of offsets, none of them smaller than `least` unless it is
+/// the only one. A partition that is cut has its pieces in parts that follow each other.
+pub fn cut(ranges: &Bounds, most: usize, least: i64) -> Vec<Bounds> {
+    let total: i64 = ranges.values().map(|(from, to)| (to - from).max(0)).sum();
+    if total == 0 {
+        return Vec::new();
+    }
+    let most = i64::try_from(most).unwrap_or(i64::MAX).max(1);
+    let share = total.div_euclid((total / least.max(1)).clamp(1, most)) + 1;
+    let mut parts = vec![Bounds::new()];
+    let mut room = share;
+    for (partition, (from, to)) in ranges {
+        let mut from = *from;
+        while from < *to {
+            if room == 0 {
+                parts.push(Bounds::new());
+                room = share;
+            }
+            let end = (*to).min(from.saturating_add(room));
+            if let Some(part) = parts.last_mut() {
+                part.insert(*partition, (from, end));
+            }
+            room -= end - from;
+            from = end;
+        }
+    }
+    parts
 }
 
 /// Reads ranges of one topic. Belongs to one thread at a time.
@@ -65,14 +198,44 @@ impl RangeReader {
     /// # Errors
     /// [`KafkaError::Configuration`] when librdkafka refuses a property.
     pub fn connect(settings: &KafkaSettings, topic: &str) -> Result<Self, KafkaError> {
+        Self::connect_as(settings, topic, TUNING, UNUSED_GROUP, READ_COMMITTED)
+    }
+
+    /// The same for one of many readers: it fetches at most about `bytes` ahead, and at least one message of the largest size.
+    ///
+    /// # Errors
+    /// As [`RangeReader::connect`].
+    pub fn connect_within(settings: &KafkaSettings, topic: &str, bytes: usize) -> Result<Self, KafkaError> {
+        // librdkafka refuses a fetch that is smaller than a message may be.
+        let largest = settings.properties.get("message.max.bytes");
+        let largest = largest.and_then(|bytes| bytes.parse().ok()).unwrap_or(0);
+        let bytes = bytes.min(MOST_QUEUE_BYTES).max(LEAST_QUEUE_BYTES.max(largest));
+        let fetch = (bytes / 2).max(LEAST_QUEUE_BYTES.max(largest)).to_string();
+        let (kilobytes, message) = ((bytes >> 10).to_string(), (bytes / 2).min(1 << 20).to_string());
+        let own = [
+            ("queued.max.messages.kbytes", kilobytes.as_str()),
+            ("fetch.max.bytes", &fetch),
+            ("fetch.message.max.bytes", &message),
+        ];
+        let tuning = [TUNING, &own].concat();
+        Self::connect_as(settings, topic, &tuning, UNUSED_GROUP, READ_COMMITTED)
+    }
+
+    fn connect_as(
+        settings: &KafkaSettings,
+        topic: &str,
+        tuning: &[(&str, &str)],
+        group: &str,
+        isolation: &str,
+    ) -> Result<Self, KafkaError> {
         let config = settings.client_config(
-            TUNING,
+            tuning,
             for_consumer,
             &[
-                ("group.id", UNUSED_GROUP),
+                ("group.id", group),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
-                ("isolation.level", "read_committed"),
+                ("isolation.level", isolation),
                 ("auto.offset.reset", "error"),
                 ("enable.partition.eof", "true"),
                 ("allow.auto.create.topics", "false"),
@@ -292,7 +455,6 @@ mod tests {
     use super::*;
     use crate::embedded::EmbeddedBroker;
     use crate::producer::{Outgoing, PlainProducer};
-    use std::time::Instant;
 
     const LIMIT: Duration = Duration::from_secs(30);
 
@@ -359,5 +521,48 @@ mod tests {
         let broker = EmbeddedBroker::start(&[("a", 1)]).expect("a broker");
         let reader = RangeReader::connect(&broker.settings(), "b").expect("a reader");
         assert!(matches!(reader.bounds(), Err(KafkaError::NoTopic { .. })));
+    }
+
+    #[test]
+    fn the_ends_of_a_topic_are_those_of_all_that_was_sent() {
+        let broker = EmbeddedBroker::start(&[("a", 2)]).expect("a broker");
+        produce(&broker.settings(), 0, 0..7);
+        let found = decided(&broker.settings(), &["a"], LIMIT).expect("decided");
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].bounds, BTreeMap::from([(0, (0, 7)), (1, (0, 0))]));
+        assert_eq!(found[0].before, BTreeMap::from([(0, 7), (1, 0)]));
+        let none = committed_by(&broker.settings(), "nobody", "a", &[0, 1]).expect("asked");
+        assert_eq!(none, BTreeMap::new());
+    }
+
+    #[test]
+    fn a_small_reader_reads_all_of_a_range() {
+        let broker = EmbeddedBroker::start(&[("a", 1)]).expect("a broker");
+        produce(&broker.settings(), 0, 0..3_000);
+        let mut reader = RangeReader::connect_within(&broker.settings(), "a", 1).expect("a reader");
+        assert_eq!(read(&mut reader, &[(0, 10, 3_000)]).len(), 2_990);
+    }
+
+    #[test]
+    fn parts_are_of_the_same_size_and_cover_every_offset_once() {
+        let ranges = Bounds::from([(0, (10, 310)), (1, (0, 0)), (2, (5, 106))]);
+        for (most, least) in [(1, 1), (3, 1), (7, 1), (3, 200), (1_000, 1)] {
+            let parts = cut(&ranges, most, least);
+            assert!(!parts.is_empty() && parts.len() <= most, "{most}: {parts:?}");
+            let sizes = parts
+                .iter()
+                .map(|part| part.values().map(|(from, to)| to - from).sum::<i64>());
+            let sizes: Vec<i64> = sizes.collect();
+            assert!(parts.len() == 1 || sizes[0] >= least, "{sizes:?}");
+            for (partition, (from, to)) in &ranges {
+                let mut next = *from;
+                for (begin, end) in parts.iter().filter_map(|part| part.get(partition)) {
+                    assert_eq!(*begin, next);
+                    next = *end;
+                }
+                assert_eq!(next, *to);
+            }
+        }
+        assert!(cut(&Bounds::from([(0, (5, 5))]), 4, 1).is_empty());
     }
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,8 +12,12 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use common::{LATER_MS, TestLake};
+use loginlake_events::columns::SourcePosition;
 use loginlake_lake::TableName;
-use loginlake_lake::audit::{Audit, AuditOptions, AuditReport, Finding, TopicFacts, What};
+use loginlake_lake::audit::{
+    Audit, AuditOptions, AuditReport, Finding, Output, OutputFacts, PublishedRecord, Records, SpeedPath,
+    TopicFacts, What,
+};
 use loginlake_lake::compact::{CompactOptions, ExecuteOptions, execute, plan};
 use loginlake_lake::ingest::Pipeline;
 use parquet::arrow::ArrowWriter;
@@ -67,13 +71,13 @@ async fn records(lake: &TestLake) -> Vec<Record> {
 struct Asked<'a> {
     topic: Option<&'a [Record]>,
     published: Option<&'a [(i32, i64)]>,
+    at_least_once: bool,
     memory: usize,
 }
 
 async fn audit(lake: &TestLake, asked: Asked<'_>) -> AuditReport {
     let options = AuditOptions {
         memory_budget_bytes: asked.memory,
-        published: asked.published.is_some(),
         ..AuditOptions::default()
     };
     let mut audit = Audit::open(&lake.lake, options).await.unwrap().unwrap();
@@ -87,24 +91,59 @@ async fn audit(lake: &TestLake, asked: Asked<'_>) -> AuditReport {
             pipeline: Pipeline::new("user-login", "first"),
             bounds,
             compacted: false,
+            begins: BTreeMap::new(),
         }
     });
-    audit.begin(facts).unwrap();
-    while let Some(mut pass) = audit.next_pass() {
-        audit.read_tables(&mut pass).await.unwrap();
+    let rejected: BTreeSet<(i32, i64)> = lake
+        .positions(&lake.snapshot(TableName::Rejected).await)
+        .into_iter()
+        .collect();
+    let speed_path = asked.published.map(|_| SpeedPath {
+        processed: OutputFacts {
+            bounds: BTreeMap::from([(0, (0, 1_000))]),
+            before: BTreeMap::from([(0, 1_000)]),
+            compacted: false,
+        },
+        dead_letters: OutputFacts {
+            bounds: BTreeMap::from([(0, (0, 1_000))]),
+            before: BTreeMap::from([(0, 1_000)]),
+            compacted: false,
+        },
+        at_least_once: asked.at_least_once,
+        ..SpeedPath::default()
+    });
+    audit.begin(facts, speed_path).unwrap();
+    while let Some(pass) = audit.next_pass() {
+        audit.read_tables(&pass).await.unwrap();
         let wanted = pass.topic_ranges();
+        let mut records = Records::default();
         for (partition, offset, time) in asked.topic.unwrap_or_default() {
             let in_range = wanted
                 .get(partition)
                 .is_some_and(|(from, to)| (*from..*to).contains(offset));
             if in_range {
-                pass.see_topic(*partition, *offset, *time);
+                records.position(SourcePosition {
+                    kafka_partition: *partition,
+                    kafka_offset: *offset,
+                    kafka_timestamp_ms: *time,
+                });
             }
         }
-        for (partition, offset) in asked.published.unwrap_or_default() {
-            pass.see_published(*partition, *offset);
+        pass.see_topic(&mut records).unwrap();
+        for (index, (partition, offset)) in (0..).zip(asked.published.unwrap_or_default()) {
+            let output = match rejected.contains(&(*partition, *offset)) {
+                true => Output::DeadLetters,
+                false => Output::Processed,
+            };
+            let record = PublishedRecord {
+                output_partition: 0,
+                output_offset: index,
+                source_partition: *partition,
+                source_offset: *offset,
+            };
+            pass.see_published(output, &[record]);
         }
-        audit.finish_pass(pass);
+        audit.finish_pass(&pass);
     }
     audit.report()
 }
@@ -114,6 +153,7 @@ async fn audited(lake: &TestLake, records: &[Record]) -> Vec<Finding> {
     let asked = |memory| Asked {
         topic: Some(records),
         published: None,
+        at_least_once: false,
         memory,
     };
     let report = audit(lake, asked(64 << 20)).await;
@@ -198,18 +238,21 @@ async fn a_lake_that_is_right_has_no_findings() {
     assert_eq!(audited(&lake, &records).await, []);
     let mut again = published.clone();
     again.extend_from_slice(&published[..3]);
-    let report = audit(
-        &lake,
-        Asked {
-            topic: None,
-            published: Some(&again),
-            memory: 1 << 20,
-        },
-    )
-    .await;
+    let asked = |at_least_once| Asked {
+        topic: None,
+        published: Some(&again),
+        at_least_once,
+        memory: 1 << 20,
+    };
+    let repeats = audit(&lake, asked(false)).await;
+    let twice = of(&repeats.findings, What::PublishedTwice);
+    assert_eq!(twice.len(), repeats.findings.len(), "{:?}", repeats.findings);
+    let named: u64 = repeats.findings.iter().map(|finding| finding.count).sum();
+    assert_eq!(named, 3, "each by its position");
+    let report = audit(&lake, asked(true)).await;
     assert_eq!(report.findings, []);
     let repeated: u64 = report.partitions.iter().filter_map(|p| p.published_again).sum();
-    assert_eq!(repeated, 3, "at least once repeats; told, not wrong");
+    assert_eq!(repeated, 3, "at least once repeats: told, not wrong");
     let rows: u64 = report.partitions.iter().map(|p| p.logins + p.rejected).sum();
     assert_eq!((report.rows, rows), (records.len() as u64, records.len() as u64));
 }
@@ -351,15 +394,16 @@ async fn the_speed_path_is_compared_by_source_position() {
     published.sort_unstable();
     let lost = published.iter().position(|position| *position == (1, 3)).unwrap();
     published.remove(lost);
-    let report = audit(
-        &lake,
-        Asked {
-            topic: Some(&records),
-            published: Some(&published),
-            memory: 64 << 20,
-        },
-    )
-    .await;
+    let asked = |memory| Asked {
+        topic: Some(&records),
+        published: Some(&published),
+        at_least_once: false,
+        memory,
+    };
+    let report = audit(&lake, asked(64 << 20)).await;
+    assert_eq!(report, audit(&lake, asked(1)).await, "the memory does not matter");
+    let sums = report.partitions[1].speed_path.expect("both are there");
+    assert_eq!(sums.rows.rows, sums.records.rows + 1);
     assert_eq!(
         of(&report.findings, What::NotPublished),
         [(Some(1), vec![(3, 4)])]

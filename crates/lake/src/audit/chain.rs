@@ -270,7 +270,11 @@ impl Chain {
             _ if commit.adds.is_empty() && commit.removes.is_empty() => {}
             _ => {
                 let detail = match (removed, added) {
-                    (Some(removed), Some(added)) if removed == added && !commit.removes.is_empty() => return,
+                    // The same rows in other files, as any software may compact them.
+                    (Some(removed), Some(added)) if removed == added && !commit.changes_data => return,
+                    (Some(removed), Some(added)) if removed == added => {
+                        format!("{} put other rows in the place of {added}", commit.operation)
+                    }
                     (Some(removed), Some(added)) if removed > added => {
                         format!(
                             "{} took {} rows without an audited erasure",

@@ -1,15 +1,23 @@
-//! The files that a version names: there, of the size stated, with the rows and bounds that their statistics say. Their rows'
-//! positions are handed on while they are read: two or three columns of each file.
+//! The files that a version names: there, of the size stated, with the rows and bounds that their statistics say, each row in the
+//! table partition that its event time is of. Rows are handed on while they are read: only the columns that are compared.
 
-use arrow::array::{Array, AsArray, RecordBatch};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Int32Type, Int64Type, TimestampMicrosecondType};
 use futures::TryStreamExt;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
+use parquet::file::metadata::ParquetMetaData;
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
+use super::contents::{columns, number_of};
+use super::pass::Pass;
 use super::report::{Finding, What};
 use crate::compact::Fingerprint;
 use crate::compact::fingerprint::POSITION_COLUMNS;
@@ -20,21 +28,56 @@ use crate::table::{DataFile, TableName};
 
 /// The column that hours are told by.
 const TIME_COLUMN: &str = "kafka_timestamp";
+/// The column that table partitions are told by.
+const EVENT_TIME: &str = "event_time";
 /// Rows that are decoded at a time.
-const BATCH_ROWS: usize = 32 * 1024;
+const BATCH_ROWS: usize = 8 * 1024;
+const HOUR_US: i64 = 3_600_000_000;
+const HOURS_OF_DAY: i64 = 24;
+/// The unit in which memory is given out, bytes.
+pub(super) const PERMIT_BYTES: usize = 64 << 10;
+/// What a row group takes while it is decoded, by its size in the file.
+const DECODED: usize = 3;
 
 /// Positions of rows, column by column.
 pub(super) struct Positions<'a> {
     pub(super) partitions: &'a [i32],
     pub(super) offsets: &'a [i64],
     /// Microseconds since the epoch; `None` when they were not asked for, or the file has none.
-    pub(super) times_us: Option<&'a arrow::array::TimestampMicrosecondArray>,
+    pub(super) times_us: Option<&'a TimestampMicrosecondArray>,
+}
+
+/// What is wanted of files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The times of the records.
+    pub(super) times: bool,
+    /// All columns that are compared.
+    pub(super) contents: bool,
+}
+
+/// The memory that files are decoded in; each takes what its largest row group needs.
+pub(super) struct Room {
+    pub(super) semaphore: Semaphore,
+    pub(super) permits: u32,
+}
+
+impl Room {
+    pub(super) fn of(bytes: usize) -> Self {
+        let permits = u32::try_from(bytes / PERMIT_BYTES).unwrap_or(u32::MAX).max(1);
+        Self {
+            semaphore: Semaphore::new(permits as usize),
+            permits,
+        }
+    }
 }
 
 /// What a file was found to hold.
 pub(super) struct FileFacts {
     pub(super) fingerprint: Fingerprint,
     pub(super) finding: Option<Finding>,
+    /// Rows of Kafka partitions that the table has no offset of.
+    pub(super) unknown: BTreeMap<i32, u64>,
 }
 
 /// Bounds of a column by the file's statistics.
@@ -46,7 +89,7 @@ pub(super) fn stated_bounds(file: &DataFile, column: &str) -> Option<(i64, i64)>
     ))
 }
 
-/// Reads a file. What is wrong with the file is a finding, not an error.
+/// Reads a file into a pass. What is wrong with the file is a finding, not an error.
 ///
 /// # Errors
 /// The store failed.
@@ -54,13 +97,15 @@ pub(super) async fn read(
     lake: &Lake,
     table: TableName,
     file: &DataFile,
-    with_times: bool,
-    mut each: impl FnMut(&Positions<'_>),
+    wanted: Wanted,
+    pass: &Pass,
+    room: &Room,
 ) -> Result<FileFacts, LakeError> {
     let store = lake.table_store(table);
     let location = Path::parse(&file.path).unwrap_or_else(|_| Path::from(file.path.as_str()));
     let wrong = |what: What, detail: String| FileFacts {
         fingerprint: Fingerprint::default(),
+        unknown: BTreeMap::new(),
         finding: Some(
             Finding::new(what, detail)
                 .in_table(table.as_str())
@@ -92,14 +137,8 @@ pub(super) async fn read(
         Err(error) => return Err(LakeError::from_store(&lake.table_place(table), error)),
     }
     let mut held = Held::default();
-    match read_rows(
-        StoredFile::new(store, location, file.size_bytes),
-        with_times,
-        &mut held,
-        &mut each,
-    )
-    .await
-    {
+    let stored = StoredFile::new(store, location, file.size_bytes);
+    match read_rows(stored, table, file, wanted, pass, room, &mut held).await {
         Ok(()) => {}
         Err(ReadError::Store(error)) => return Err(LakeError::from_store(&lake.table_place(table), error)),
         Err(ReadError::File(detail)) => return Ok(wrong(What::FileDamaged, detail)),
@@ -112,6 +151,7 @@ pub(super) async fn read(
     Ok(FileFacts {
         fingerprint: held.fingerprint,
         finding,
+        unknown: held.unknown,
     })
 }
 
@@ -133,6 +173,7 @@ fn whose(file: &DataFile) -> String {
 struct Held {
     fingerprint: Fingerprint,
     bounds: Option<(i64, i64)>,
+    unknown: BTreeMap<i32, u64>,
 }
 
 impl Held {
@@ -181,48 +222,115 @@ impl From<parquet::errors::ParquetError> for ReadError {
 
 async fn read_rows(
     stored: StoredFile,
-    with_times: bool,
+    table: TableName,
+    file: &DataFile,
+    wanted: Wanted,
+    pass: &Pass,
+    room: &Room,
     held: &mut Held,
-    each: &mut impl FnMut(&Positions<'_>),
 ) -> Result<(), ReadError> {
-    let builder = ParquetRecordBatchStreamBuilder::new(stored).await?;
-    let wanted: Vec<usize> = (0..builder.schema().fields().len())
-        .filter(|index| {
-            let name = builder.schema().field(*index).name().as_str();
-            POSITION_COLUMNS.contains(&name) || (with_times && name == TIME_COLUMN)
-        })
+    // Types as Parquet has them: what another writer called them does not matter.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let builder = ParquetRecordBatchStreamBuilder::new_with_options(stored, options).await?;
+    let compared = columns(table);
+    let is_wanted = |name: &str| {
+        POSITION_COLUMNS.contains(&name)
+            || (wanted.times && name == TIME_COLUMN)
+            || (table == TableName::Logins && name == EVENT_TIME)
+            || (wanted.contents && compared.iter().any(|field| field.name() == name))
+    };
+    let indices: Vec<usize> = (0..builder.schema().fields().len())
+        .filter(|index| is_wanted(builder.schema().field(*index).name()))
         .collect();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), wanted);
+    let mask = ProjectionMask::roots(builder.parquet_schema(), indices);
+    let needed = largest_row_group(builder.metadata(), &mask) * DECODED / PERMIT_BYTES;
+    let needed = u32::try_from(needed).unwrap_or(u32::MAX).clamp(1, room.permits);
+    let _taken = room.semaphore.acquire_many(needed).await;
     let mut batches = builder
         .with_projection(mask)
         .with_batch_size(BATCH_ROWS)
         .build()?;
     while let Some(batch) = batches.try_next().await? {
-        let positions = positions(&batch).map_err(ReadError::File)?;
+        let positions = Positions::of(&batch).map_err(ReadError::File)?;
         held.take(&positions);
-        each(&positions);
+        for (partition, rows) in pass.unknown(positions.partitions) {
+            *held.unknown.entry(partition).or_default() += rows;
+        }
+        let misplaced = misplaced(&batch, file);
+        pass.see_rows(table, file, &batch, &misplaced)
+            .map_err(ReadError::File)?;
     }
     Ok(())
 }
 
-fn positions(batch: &RecordBatch) -> Result<Positions<'_>, String> {
-    let unusable = || "its rows have no kafka_partition and kafka_offset".to_owned();
-    let partitions = batch
-        .column_by_name(POSITION_COLUMNS[0])
-        .and_then(|column| column.as_primitive_opt::<Int32Type>())
-        .ok_or_else(unusable)?;
-    let offsets = batch
-        .column_by_name(POSITION_COLUMNS[1])
-        .and_then(|column| column.as_primitive_opt::<Int64Type>())
-        .ok_or_else(unusable)?;
-    if partitions.null_count() + offsets.null_count() > 0 {
-        return Err("it has rows without kafka_partition and kafka_offset".to_owned());
+/// The bytes of the largest row group, as far as its columns are read.
+fn largest_row_group(metadata: &Arc<ParquetMetaData>, mask: &ProjectionMask) -> usize {
+    let bytes_of = |group: &parquet::file::metadata::RowGroupMetaData| -> i64 {
+        let columns = group.columns().iter().enumerate();
+        columns
+            .filter(|(index, _)| mask.leaf_included(*index))
+            .map(|(_, column)| column.compressed_size())
+            .sum()
+    };
+    let largest = metadata.row_groups().iter().map(bytes_of).max();
+    usize::try_from(largest.unwrap_or(0)).unwrap_or(0)
+}
+
+/// Which rows have an event time of another date, or hour, than the file's table partition; empty when none has.
+fn misplaced(batch: &RecordBatch, file: &DataFile) -> Vec<bool> {
+    let Some(times) = batch
+        .column_by_name(EVENT_TIME)
+        .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>())
+    else {
+        return Vec::new();
+    };
+    let schema = crate::table::schema::table_schema(TableName::Logins);
+    let stated = |name: &str| -> Option<i64> {
+        let value = file.partition_values.get(name)?.as_deref()?;
+        number_of(value, schema.field_with_name(name).ok()?)
+    };
+    let (date, hour) = (stated("login_date"), stated("login_hour"));
+    if date.is_none() && hour.is_none() {
+        return Vec::new();
     }
-    Ok(Positions {
-        partitions: partitions.values(),
-        offsets: offsets.values(),
-        times_us: batch
-            .column_by_name(TIME_COLUMN)
-            .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>()),
-    })
+    let is_misplaced = |time_us: i64| {
+        let hours = time_us.div_euclid(HOUR_US);
+        date.is_some_and(|date| date != hours.div_euclid(HOURS_OF_DAY))
+            || hour.is_some_and(|hour| hour != hours.rem_euclid(HOURS_OF_DAY))
+    };
+    let found: Vec<bool> = (0..times.len())
+        .map(|row| times.is_valid(row) && is_misplaced(times.value(row)))
+        .collect();
+    match found.contains(&true) {
+        true => found,
+        false => Vec::new(),
+    }
+}
+
+impl<'a> Positions<'a> {
+    /// The positions of some rows.
+    ///
+    /// # Errors
+    /// A sentence when a row has none.
+    pub(super) fn of(batch: &'a RecordBatch) -> Result<Self, String> {
+        let unusable = || "its rows have no kafka_partition and kafka_offset".to_owned();
+        let partitions = batch
+            .column_by_name(POSITION_COLUMNS[0])
+            .and_then(|column| column.as_primitive_opt::<Int32Type>())
+            .ok_or_else(unusable)?;
+        let offsets = batch
+            .column_by_name(POSITION_COLUMNS[1])
+            .and_then(|column| column.as_primitive_opt::<Int64Type>())
+            .ok_or_else(unusable)?;
+        if partitions.null_count() + offsets.null_count() > 0 {
+            return Err("it has rows without kafka_partition and kafka_offset".to_owned());
+        }
+        Ok(Self {
+            partitions: partitions.values(),
+            offsets: offsets.values(),
+            times_us: batch
+                .column_by_name(TIME_COLUMN)
+                .and_then(|column| column.as_primitive_opt::<TimestampMicrosecondType>()),
+        })
+    }
 }

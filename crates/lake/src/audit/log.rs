@@ -41,6 +41,8 @@ pub struct AuditedCommit {
     pub adds: Vec<LoggedFile>,
     /// Paths that left it.
     pub removes: Vec<String>,
+    /// Whether it says of any file that its rows are others than before, not only elsewhere.
+    pub changes_data: bool,
 }
 
 impl AuditedCommit {
@@ -68,6 +70,7 @@ impl AuditedCommit {
                 let to = txn["version"].as_i64().ok_or("a txn action without version")?;
                 commit.transactions.insert(app_id.to_owned(), to);
             } else if let Some(add) = action.get("add") {
+                commit.changes_data |= add["dataChange"] != false;
                 let stats = add["stats"].as_str().unwrap_or("{}");
                 let stats: Value = serde_json::from_str(stats).unwrap_or_default();
                 commit.adds.push(LoggedFile {

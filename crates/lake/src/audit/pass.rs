@@ -1,77 +1,50 @@
-//! What an audit keeps of each Kafka partition, and what one pass over a part of the offsets sees.
+//! One pass of an audit over a part of the offsets: fed by any number of threads with rows of files, records of the topic and
+//! what was published, in any order.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use arrow::array::Array;
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
 
-use super::files::{Positions, stated_bounds};
-use super::positions::{Difference, OffsetRanges, Seen, Window};
-use super::report::{PartitionSummary, Ranges};
-use crate::compact::Fingerprint;
+use super::contents::{columns, sums};
+use super::files::Positions;
+use super::positions::OffsetRanges;
+use super::published::{PublishedRecord, Spans, SpeedPath};
+use super::records::Records;
+use super::side::{PassSide, Place};
+use super::window::Output;
 use crate::table::{DataFile, TableName};
 
-/// Hours that are compared, over all Kafka partitions; later ones are not told apart.
-const MAX_HOURS: usize = 200_000;
-/// Offsets that are remembered where there should be none.
-const MAX_KNOWN: usize = 4_096;
-pub(super) const HOUR_MS: i64 = 3_600_000;
-
-/// (Kafka partition, hour since the epoch) → rows of the tables, records of the topic.
-pub(super) type Hours = BTreeMap<(i32, i64), (Fingerprint, Fingerprint)>;
-
-/// Offsets that come in any order: the first of them, and how many there are.
-#[derive(Clone, Debug, Default)]
-pub(super) struct SomeOffsets {
-    known: BTreeSet<i64>,
-    pub(super) count: u64,
-}
-
-impl SomeOffsets {
-    fn push(&mut self, offset: i64) {
-        self.count += 1;
-        if self.known.len() < MAX_KNOWN {
-            self.known.insert(offset);
-        }
-    }
-
-    pub(super) fn ranges(&self) -> Ranges {
-        let mut ranges = Ranges::default();
-        self.known.iter().for_each(|offset| ranges.push(*offset));
-        ranges
-    }
-}
-
-/// What is compared of a Kafka partition.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Side {
-    /// Next offsets of all incarnations that `logins` has.
-    pub(super) ends: Vec<i64>,
-    /// The end of what may be in `logins`, and in `rejected`.
-    pub(super) logins_end: i64,
-    pub(super) rejected_end: i64,
-    /// Offsets that are compared with the topic.
-    pub(super) compared: (i64, i64),
-    pub(super) gaps: Vec<(i64, i64)>,
-    pub(super) erased: Fingerprint,
-    /// Whether records that were erased may be gone from the topic as well.
-    pub(super) cut_off: bool,
-    pub(super) summary: PartitionSummary,
-    pub(super) sum: Fingerprint,
-    pub(super) lacking: Difference,
-    pub(super) extra: Difference,
-    pub(super) too_often: Ranges,
-    pub(super) above: BTreeMap<&'static str, SomeOffsets>,
-    pub(super) not_published: Difference,
-    pub(super) published_extra: Difference,
-}
+/// Micro- and milliseconds.
+const MS_US: i64 = 1_000;
 
 /// One pass over a part of the offsets.
 #[derive(Debug)]
 pub struct Pass {
-    pub(super) windows: BTreeMap<i32, Window>,
+    pub(super) sides: BTreeMap<i32, Mutex<PassSide>>,
+    /// Kafka partition → offsets of this pass.
+    pub(super) windows: OffsetRanges,
     pub(super) compared: OffsetRanges,
-    pub(super) hours: Hours,
-    pub(super) published_range: BTreeMap<i32, (i64, i64)>,
+    /// Hours that were begun, over all Kafka partitions.
+    pub(super) hours: AtomicUsize,
+    /// What the tables say less what the topic says, column by column.
+    pub(super) columns: [(TableName, Mutex<Vec<u64>>); 2],
+    pub(super) speed_path: Option<SpeedPath>,
+    /// Where what was published stands; looked at in the first pass, which reads all of it.
+    pub(super) spans: Mutex<Spans>,
+    pub(super) first: bool,
+}
+
+/// Waits for the others. What a thread that panicked left is judged by whoever joins it.
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// No sums yet.
+pub(super) fn no_columns() -> [(TableName, Mutex<Vec<u64>>); 2] {
+    [TableName::Logins, TableName::Rejected].map(|table| (table, Mutex::new(vec![0; columns(table).len()])))
 }
 
 impl Pass {
@@ -81,108 +54,199 @@ impl Pass {
             .iter()
             .filter_map(|(partition, window)| {
                 let (from, to) = *self.compared.get(partition)?;
-                let range = (from.max(window.from), to.min(window.to));
+                let range = (from.max(window.0), to.min(window.1));
                 (range.0 < range.1).then_some((*partition, range))
             })
             .collect()
     }
 
-    /// A record of the topic.
-    pub fn see_topic(&mut self, partition: i32, offset: i64, timestamp_ms: Option<i64>) {
-        if let Some(window) = self.windows.get_mut(&partition) {
-            window.see_topic(offset);
-            if let Some(hour) = self.hour(partition, offset, timestamp_ms) {
-                hour.1.add(partition, offset);
+    /// Whether everything that was published is wanted; later passes want only what may be of their own offsets.
+    pub fn is_first(&self) -> bool {
+        self.first
+    }
+
+    /// The source offsets of this pass, `[from, to)` of each partition.
+    pub fn source_ranges(&self) -> &OffsetRanges {
+        &self.windows
+    }
+
+    /// Records of the topic; `records` is empty afterwards.
+    ///
+    /// # Errors
+    /// A sentence: they cannot be compared.
+    pub fn see_topic(&self, records: &mut Records) -> Result<(), String> {
+        for (partition, count) in std::mem::take(&mut records.other_dates) {
+            if let Some(side) = self.sides.get(&partition) {
+                locked(side).found.other_dates += count;
+            }
+        }
+        let positions = std::mem::take(&mut records.positions);
+        let partitions: Vec<i32> = positions
+            .iter()
+            .map(|position| position.kafka_partition)
+            .collect();
+        for (partition, indices) in by_partition(&partitions) {
+            let Some(side) = self.sides.get(&partition) else {
+                continue;
+            };
+            let mut side = locked(side);
+            for index in indices {
+                let place = Place {
+                    offset: positions[index].kafka_offset,
+                    time_ms: positions[index].kafka_timestamp_ms,
+                    misplaced: false,
+                };
+                side.record(partition, place, &self.hours);
+            }
+        }
+        let batches = [
+            (TableName::Logins, records.take_logins()),
+            (TableName::Rejected, records.take_rejected()),
+        ];
+        for (table, batch) in batches {
+            if let Some(batch) = batch {
+                self.see(table, &batch, &BTreeMap::new(), &[], true)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows of a file. `misplaced`: which of them stand in another table partition than they say; empty when none does.
+    pub(super) fn see_rows(
+        &self,
+        table: TableName,
+        file: &DataFile,
+        rows: &RecordBatch,
+        misplaced: &[bool],
+    ) -> Result<(), String> {
+        self.see(table, rows, &file.partition_values, misplaced, false)
+    }
+
+    fn see(
+        &self,
+        table: TableName,
+        rows: &RecordBatch,
+        partition_values: &BTreeMap<String, Option<String>>,
+        misplaced: &[bool],
+        of_topic: bool,
+    ) -> Result<(), String> {
+        let positions = Positions::of(rows)?;
+        let mut said = vec![false; rows.num_rows()];
+        for (partition, indices) in by_partition(positions.partitions) {
+            let Some(side) = self.sides.get(&partition) else {
+                continue;
+            };
+            let mut side = locked(side);
+            for index in indices {
+                let place = Place {
+                    offset: positions.offsets[index],
+                    time_ms: positions
+                        .times_us
+                        .filter(|times| times.is_valid(index))
+                        .map(|times| times.value(index).div_euclid(MS_US)),
+                    misplaced: misplaced.get(index).copied().unwrap_or(false),
+                };
+                said[index] = match of_topic {
+                    true => side.record(partition, place, &self.hours),
+                    false => side.row(table, partition, place, &self.hours),
+                };
+            }
+        }
+        if !said.contains(&true) {
+            return Ok(());
+        }
+        let filtered;
+        let rows = if said.contains(&false) {
+            filtered =
+                filter_record_batch(rows, &BooleanArray::from(said)).map_err(|error| error.to_string())?;
+            &filtered
+        } else {
+            rows
+        };
+        let sums = sums(table, rows, partition_values)?;
+        for (of, columns) in &self.columns {
+            if *of == table {
+                for (sum, found) in locked(columns).iter_mut().zip(&sums.columns) {
+                    *sum = match of_topic {
+                        true => sum.wrapping_sub(*found),
+                        false => sum.wrapping_add(*found),
+                    };
+                }
+            }
+        }
+        let positions = Positions::of(rows)?;
+        for (partition, indices) in by_partition(positions.partitions) {
+            let Some(side) = self.sides.get(&partition) else {
+                continue;
+            };
+            let mut side = locked(side);
+            let Some(window) = &mut side.window else { continue };
+            for index in indices {
+                match of_topic {
+                    true => window.record_says(positions.offsets[index], sums.rows[index]),
+                    false => window.row_says(positions.offsets[index], sums.rows[index]),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Records that the speed path published, by the source positions in their headers.
+    pub fn see_published(&self, output: Output, records: &[PublishedRecord]) {
+        let Some(speed_path) = &self.speed_path else {
+            return;
+        };
+        if self.first {
+            let before = &speed_path.facts(output).before;
+            let mut spans = Spans::default();
+            for record in records {
+                spans.push(output, *record, before);
+            }
+            locked(&self.spans).append(spans);
+        }
+        let partitions: Vec<i32> = records.iter().map(|record| record.source_partition).collect();
+        for (partition, indices) in by_partition(&partitions) {
+            let Some(side) = self.sides.get(&partition) else {
+                continue;
+            };
+            if let Some(window) = &mut locked(side).window {
+                for index in indices {
+                    window.see_published(output, records[index].source_offset);
+                }
             }
         }
     }
 
-    /// A record that the speed path published, by the source position in its headers.
-    pub fn see_published(&mut self, partition: i32, offset: i64) {
-        if let Some(window) = self.windows.get_mut(&partition) {
-            window.see_published(offset);
+    /// Rows of Kafka partitions that the table has no offset of.
+    pub(super) fn unknown(&self, partitions: &[i32]) -> BTreeMap<i32, u64> {
+        let mut unknown = BTreeMap::new();
+        let mut known = None;
+        for partition in partitions {
+            if known == Some(partition) {
+                continue;
+            }
+            if self.sides.contains_key(partition) {
+                known = Some(partition);
+            } else {
+                *unknown.entry(*partition).or_default() += 1;
+            }
         }
-        let range = self
-            .published_range
-            .entry(partition)
-            .or_insert((offset, offset + 1));
-        *range = (range.0.min(offset), range.1.max(offset + 1));
-    }
-
-    fn hour(
-        &mut self,
-        partition: i32,
-        offset: i64,
-        timestamp_ms: Option<i64>,
-    ) -> Option<&mut (Fingerprint, Fingerprint)> {
-        let (from, to) = *self.compared.get(&partition)?;
-        if !(from..to).contains(&offset) {
-            return None;
-        }
-        let key = (partition, timestamp_ms?.div_euclid(HOUR_MS));
-        if self.hours.len() >= MAX_HOURS && !self.hours.contains_key(&key) {
-            return None;
-        }
-        Some(self.hours.entry(key).or_default())
+        unknown
     }
 }
 
-/// Takes up rows of a file. Counts only in the first pass, when every file is read.
-pub(super) fn take(
-    table: TableName,
-    positions: &Positions<'_>,
-    first: bool,
-    sides: &mut BTreeMap<i32, Side>,
-    pass: &mut Pass,
-    unknown: &mut BTreeMap<i32, u64>,
-) {
-    for (row, (partition, offset)) in positions.partitions.iter().zip(positions.offsets).enumerate() {
-        let (partition, offset) = (*partition, *offset);
-        let Some(side) = sides.get_mut(&partition) else {
-            *unknown.entry(partition).or_default() += 1;
-            continue;
-        };
-        let end = match table {
-            TableName::Rejected => side.rejected_end,
-            _ => side.logins_end,
-        };
-        if offset >= end {
-            if first {
-                side.above.entry(table.as_str()).or_default().push(offset);
-            }
-            continue;
-        }
-        if offset >= side.logins_end {
-            // Rejected rows of a batch whose logins are not committed yet.
-            continue;
-        }
-        if first {
-            side.sum.add(partition, offset);
-            match table {
-                TableName::Rejected => side.summary.rejected += 1,
-                _ => side.summary.logins += 1,
-            }
-        }
-        let Some(window) = pass.windows.get_mut(&partition) else {
-            continue;
-        };
-        if window.see_row(offset) == Seen::Counted
-            && let Some(times_us) = positions.times_us
-            && times_us.is_valid(row)
-            && let Some(hour) = pass.hour(partition, offset, Some(times_us.value(row).div_euclid(1_000)))
-        {
-            hour.0.add(partition, offset);
-        }
+/// The rows of each Kafka partition, in their order.
+fn by_partition(partitions: &[i32]) -> HashMap<i32, Vec<usize>> {
+    let mut found: HashMap<i32, Vec<usize>> = HashMap::new();
+    let mut index = 0;
+    // Records of a partition come in runs.
+    while let Some(partition) = partitions.get(index) {
+        let run = partitions[index..]
+            .iter()
+            .take_while(|other| *other == partition)
+            .count();
+        found.entry(*partition).or_default().extend(index..index + run);
+        index += run;
     }
-}
-
-/// Whether a file may have offsets of a pass, by its statistics.
-pub(super) fn may_have(file: &DataFile, pass: &Pass) -> bool {
-    let partitions = stated_bounds(file, "kafka_partition").unwrap_or((i64::MIN, i64::MAX));
-    let offsets = stated_bounds(file, "kafka_offset").unwrap_or((i64::MIN, i64::MAX));
-    pass.windows.iter().any(|(partition, window)| {
-        (partitions.0..=partitions.1).contains(&i64::from(*partition))
-            && offsets.0 < window.to
-            && offsets.1 >= window.from
-    })
+    found
 }

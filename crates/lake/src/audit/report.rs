@@ -4,10 +4,13 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::compact::Fingerprint;
 use crate::compact::text::TextTable;
 
 /// Ranges that a finding names; the others are counted.
 pub const MAX_RANGES: usize = 20;
+/// Hours that are named; the others are counted.
+const MAX_HOURS_NAMED: usize = 1_000;
 /// Findings that are kept; the others are counted.
 const MAX_FINDINGS: usize = 1_000;
 
@@ -41,10 +44,18 @@ pub enum What {
     RowMissing,
     /// The tables have a row that the topic does not have.
     RowExtra,
+    /// The topic was deleted and made again.
+    TopicMadeAgain,
+    /// A row says something else than its record.
+    RowDiffers,
+    /// A row stands in another table partition than its event time says.
+    RowMisplaced,
     /// Rows stand in another hour than the topic's records.
     HourDiffers,
     /// The tables have a row that the speed path did not publish.
     NotPublished,
+    /// The speed path published a record more often than once.
+    PublishedTwice,
     /// The speed path published what the tables do not have.
     PublishedExtra,
 }
@@ -202,6 +213,62 @@ impl Ranges {
     }
 }
 
+/// Two sides compared between two offsets, by counts and by sums that do not depend on the order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Comparison {
+    /// First offset.
+    pub from: i64,
+    /// One more than the last.
+    pub to: i64,
+    /// Rows of the tables.
+    pub rows: Fingerprint,
+    /// Records of the other side, each position once.
+    pub records: Fingerprint,
+}
+
+impl Serialize for Comparison {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Written {
+            from: i64,
+            to: i64,
+            rows: u64,
+            rows_sum: String,
+            records: u64,
+            records_sum: String,
+        }
+        let sum = |of: Fingerprint| format!("{:016x}", of.sum);
+        Written {
+            from: self.from,
+            to: self.to,
+            rows: self.rows.rows,
+            rows_sum: sum(self.rows),
+            records: self.records.rows,
+            records_sum: sum(self.records),
+        }
+        .serialize(serializer)
+    }
+}
+
+/// An hour of a Kafka partition whose rows are not the records of the topic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HourDifference {
+    /// The Kafka partition.
+    pub kafka_partition: i32,
+    /// The hour of the records' times, RFC 3339.
+    pub hour: String,
+    /// Records of the topic.
+    pub records: u64,
+    /// Rows of `logins`.
+    pub logins: u64,
+    /// Rows of `rejected`.
+    pub rejected: u64,
+    /// Order-independent sum over the records' positions, in hexadecimal.
+    pub records_sum: String,
+    /// The same over the rows'.
+    pub rows_sum: String,
+}
+
 /// What was seen of a Kafka partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PartitionSummary {
@@ -219,7 +286,7 @@ pub struct PartitionSummary {
     /// Records that the speed path published, when its topics were asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<u64>,
-    /// Of those the ones that repeat a source position (at least once).
+    /// Further records for source positions that were published already.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_again: Option<u64>,
     /// Rows that audited erasures took.
@@ -228,6 +295,14 @@ pub struct PartitionSummary {
     pub given_up: u64,
     /// Order-independent sum over the positions of all rows, in hexadecimal.
     pub sum: String,
+    /// Hours of the records' times that were compared.
+    pub hours: u64,
+    /// The tables beside the topic, where the topic has its records still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input: Option<Comparison>,
+    /// The tables beside what the speed path published, where it can be judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed_path: Option<Comparison>,
 }
 
 /// Everything that an audit found.
@@ -247,6 +322,10 @@ pub struct AuditReport {
     pub partitions: Vec<PartitionSummary>,
     /// What could not be judged, and why. Not wrong by itself.
     pub notes: Vec<String>,
+    /// Hours whose rows are not the records of the topic, the first of them.
+    pub hours: Vec<HourDifference>,
+    /// How many such hours there are.
+    pub hours_differing: u64,
     /// What is wrong, the first of it.
     pub findings: Vec<Finding>,
     /// What else is wrong.
@@ -264,6 +343,13 @@ impl AuditReport {
             self.findings.push(finding);
         } else {
             self.more_findings += 1;
+        }
+    }
+
+    pub(super) fn hour_differs(&mut self, hour: HourDifference) {
+        self.hours_differing += 1;
+        if self.hours.len() < MAX_HOURS_NAMED {
+            self.hours.push(hour);
         }
     }
 

@@ -1,17 +1,26 @@
-//! The passes of an audit. The caller brings the topic's records to each of them; what a record says beside its position is not
-//! looked at.
+//! The passes of an audit. The caller brings the topic's records and what was published to each of them, from any number of
+//! threads.
 //!
 //! `logins` is pinned before `rejected`, so every rejected record below the offsets of `logins` is in the version of `rejected`
 //! that is read; rejected rows beyond are of a batch on its way, and left alone.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
 
-use super::chain::{Chain, Facts, ProvableCompaction, SourceRange};
-use super::files::{self, stated_bounds};
+use chrono::NaiveDate;
+use tokio::task::JoinSet;
+
+use super::chain::{Chain, Facts, ProvableCompaction};
+use super::files::{self, FileFacts, Room, Wanted, stated_bounds};
 use super::log;
-use super::pass::{Hours, Pass, Side, may_have, take};
-use super::positions::{OffsetRanges, Window, passes};
-use super::report::{AuditReport, Finding, PartitionSummary, Ranges, What};
+use super::pass::{Pass, locked, no_columns};
+use super::positions::OffsetRanges;
+use super::published::{Spans, SpeedPath};
+use super::report::{AuditReport, Finding, What};
+use super::side::{PassSide, Side};
+use super::window::{Sides, Which, Window};
 use crate::compact::Fingerprint;
 use crate::error::LakeError;
 use crate::ingest::TopicBounds;
@@ -28,25 +37,28 @@ pub struct TopicFacts {
     pub bounds: TopicBounds,
     /// Whether the broker compacts the topic: records may be gone that the tables have.
     pub compacted: bool,
+    /// Of a lake that was begun at a time ([`Audit::begins_at_ms`]): the first offset of each partition that is not older.
+    pub begins: TopicBegins,
 }
+
+/// Kafka partition → offset.
+pub type TopicBegins = BTreeMap<i32, i64>;
 
 /// What is audited.
 #[derive(Clone, Debug)]
 pub struct AuditOptions {
-    /// Memory for the positions, in bytes: one bit each offset and side. Default 256 MiB; less means more passes.
+    /// Memory, in bytes: half for what is known of positions, half for the rows that are read. Default 256 MiB; less means
+    /// more passes.
     pub memory_budget_bytes: usize,
-    /// Compares with what the speed path published.
-    pub published: bool,
-    /// The speed path holds records back by filters: what is in the tables need not be published.
-    pub filtered: bool,
+    /// Whether the caller brings what records say ([`super::Records`]), not only their positions.
+    pub contents: bool,
 }
 
 impl Default for AuditOptions {
     fn default() -> Self {
         Self {
             memory_budget_bytes: 256 << 20,
-            published: false,
-            filtered: false,
+            contents: false,
         }
     }
 }
@@ -57,15 +69,20 @@ pub struct Audit {
     pub(super) lake: Lake,
     pub(super) options: AuditOptions,
     pub(super) topic: Option<TopicFacts>,
-    logins: Facts,
-    rejected: Facts,
+    pub(super) speed_path: Option<SpeedPath>,
+    pub(super) logins: Facts,
+    pub(super) rejected: Facts,
     pub(super) tables: Vec<TableSnapshot>,
     pub(super) sides: BTreeMap<i32, Side>,
     pub(super) passes: VecDeque<OffsetRanges>,
     pub(super) first: bool,
     pub(super) compactions: Vec<(TableName, ProvableCompaction)>,
     pub(super) file_sums: HashMap<(TableName, String), Fingerprint>,
-    pub(super) hours: Hours,
+    /// Hours that were begun.
+    pub(super) hours: usize,
+    /// What the tables say less what the topic says.
+    pub(super) columns: [(TableName, Vec<u64>); 2],
+    pub(super) spans: Spans,
     pub(super) report: AuditReport,
 }
 
@@ -109,6 +126,7 @@ impl Audit {
             lake: lake.clone(),
             options,
             topic: None,
+            speed_path: None,
             logins,
             rejected,
             tables,
@@ -117,232 +135,127 @@ impl Audit {
             first: true,
             compactions: Vec::new(),
             file_sums: HashMap::new(),
-            hours: BTreeMap::new(),
+            hours: 0,
+            columns: no_columns().map(|(table, sums)| (table, locked(&sums).clone())),
+            spans: Spans::default(),
             report,
         }))
     }
 
-    /// Begins the passes. `topic`: compares with it; ask for its bounds after [`Audit::open`], because the tables must not be
-    /// ahead of them.
-    ///
-    /// # Errors
-    /// [`LakeError::DataLossRefused`]: the topic is not the one that the table is filled from.
-    pub fn begin(&mut self, topic: Option<TopicFacts>) -> Result<(), LakeError> {
-        let (logins, rejected) = (
-            std::mem::take(&mut self.logins),
-            std::mem::take(&mut self.rejected),
-        );
-        self.topic = topic;
-        self.prepare(&logins, &rejected)
+    /// The one date whose logins the lake holds; `None`: all dates. What records of other dates say is not to be handed in.
+    pub fn only_date(&self) -> Option<NaiveDate> {
+        self.tables.iter().find_map(|table| table.only_date)
     }
 
-    fn prepare(&mut self, logins: &Facts, rejected: &Facts) -> Result<(), LakeError> {
-        for (table, facts) in [(TableName::Logins, logins), (TableName::Rejected, rejected)] {
-            let provable = facts.compactions.iter().cloned();
-            self.compactions.extend(provable.map(|proof| (table, proof)));
-        }
-        let lowest = self.lowest_offset();
-        for (partition, sources) in &logins.sources {
-            let side = self.side(*partition, sources, logins, rejected);
-            self.sides.insert(*partition, side);
-        }
-        if let Some(topic) = self.topic.clone() {
-            self.prepare_topic(&topic, logins)?;
-        }
-        let mut ranges = OffsetRanges::new();
-        let mut planes = 1;
-        for (partition, side) in &self.sides {
-            let end = side.ends.iter().copied().max().unwrap_or(0);
-            let compared = side.compared;
-            let from = match compared.0 < compared.1 {
-                true => lowest.min(compared.0),
-                false => lowest,
-            };
-            ranges.insert(*partition, (from.min(end), end));
-            planes = planes.max(side.ends.len());
-        }
-        // The plane of what is there too often is made when it is needed.
-        planes += 1 + usize::from(self.topic.is_some()) + usize::from(self.options.published);
-        self.passes = passes(&ranges, planes, self.options.memory_budget_bytes).into();
-        if self.passes.is_empty() {
-            self.passes.push_back(OffsetRanges::new());
-        }
-        Ok(())
-    }
-
-    /// The lowest offset of any file, by its statistics; 0 when one does not say it.
-    fn lowest_offset(&self) -> i64 {
-        self.tables
-            .iter()
-            .flat_map(|table| &table.files)
-            .map(|file| stated_bounds(file, "kafka_offset").map_or(0, |(from, _)| from))
-            .min()
-            .unwrap_or(0)
-    }
-
-    fn side(&mut self, partition: i32, sources: &[SourceRange], logins: &Facts, rejected: &Facts) -> Side {
-        let highest = self
+    /// The time from which on the lake has a topic, epoch milliseconds; `None`: from its oldest record on.
+    pub fn begins_at_ms(&self, pipeline: &Pipeline) -> Option<i64> {
+        let logins = self
             .tables
             .iter()
-            .flat_map(|table| &table.files)
-            .filter_map(|file| stated_bounds(file, "kafka_offset"))
-            .map(|(_, to)| to.saturating_add(1))
-            .max()
-            .unwrap_or(0);
-        if sources.iter().any(|source| source.to.is_none()) {
-            self.report.note(format!(
-                "partition {partition}: an incarnation of the topic was given up, and the log does not say any more where it stood"
-            ));
-        }
-        let ends: Vec<i64> = sources
-            .iter()
-            .map(|source| source.to.unwrap_or(highest))
-            .collect();
-        let newest = sources.iter().find(|source| !source.retired);
-        let logins_end = ends.iter().copied().max().unwrap_or(0);
-        let rejected_end = rejected
-            .sources
-            .get(&partition)
-            .into_iter()
-            .flatten()
-            .map(|source| source.to.unwrap_or(highest))
-            .max()
-            .unwrap_or(0);
-        let gaps = logins.gaps.get(&partition).into_iter().flatten();
-        let gaps: Vec<(i64, i64)> = gaps
-            .filter(|(app_id, ..)| newest.is_none_or(|newest| newest.app_id == *app_id))
-            .map(|(_, from, to)| (*from, *to))
-            .collect();
-        let mut erased = logins.erased.get(&partition).copied().unwrap_or_default();
-        erased.merge(rejected.erased.get(&partition).copied().unwrap_or_default());
-        Side {
-            logins_end,
-            rejected_end,
-            summary: PartitionSummary {
-                kafka_partition: partition,
-                next_offset: newest.and_then(|newest| newest.to).unwrap_or(logins_end),
-                erased: erased.rows,
-                given_up: gaps.iter().map(|(from, to)| from.abs_diff(*to)).sum(),
-                ..PartitionSummary::default()
-            },
-            ends,
-            gaps,
-            erased,
-            ..Side::default()
-        }
+            .find(|table| table.table == TableName::Logins)?;
+        pipeline.begins_at_ms(&logins.transactions)
     }
 
-    /// Which offsets of the topic are compared: from the first that the topic has, and the table began with, to the next that
-    /// the table has committed.
-    fn prepare_topic(&mut self, topic: &TopicFacts, logins: &Facts) -> Result<(), LakeError> {
-        let mut known = false;
-        for (partition, sources) in &logins.sources {
-            let app_id = topic.pipeline.app_id(*partition);
-            let Some(side) = self.sides.get_mut(partition) else {
-                continue;
-            };
-            let source = sources.iter().find(|source| source.app_id == app_id);
-            let (Some(source), Some((low, high))) = (source, topic.bounds.get(partition)) else {
-                continue;
-            };
-            known = true;
-            let next = source.to.unwrap_or(0);
-            if next > *high {
-                let mut ranges = Ranges::default();
-                ranges.push_range(*high, next);
-                let detail = format!("the topic ends at {high}, and the table has committed up to {next}");
-                let finding = Finding::new(What::RowExtra, detail).at(*partition, &ranges);
-                self.report.found(finding);
-            }
-            let from = match source.from {
-                Some(from) => from.max(*low),
-                None => {
-                    self.report.note(format!(
-                        "partition {partition}: the log does not say any more where the table began; compared from {low} on"
-                    ));
-                    *low
-                }
-            };
-            side.compared = (from, next.min(*high));
-            side.cut_off = *low > 0;
-            side.summary.topic = Some(0);
-            if sources.len() > 1 {
-                self.report.note(format!(
-                    "partition {partition}: the topic was made again; an offset that both incarnations had is there if either has it"
-                ));
-            }
+    pub(super) fn sides_compared(&self) -> Sides {
+        Sides {
+            topic: self.topic.is_some(),
+            contents: self.topic.is_some() && self.options.contents,
+            published: self.speed_path.is_some(),
         }
-        if known {
-            return Ok(());
-        }
-        Err(LakeError::DataLossRefused(format!(
-            "logins holds no offsets of topic {} with the id {}: name the topic that it is filled from with --input-topic",
-            topic.pipeline.topic(),
-            topic.pipeline.incarnation()
-        )))
     }
 
     /// The next part of the offsets; `None`: all were looked at.
-    pub fn next_pass(&mut self) -> Option<Pass> {
-        let ranges = self.passes.pop_front()?;
-        let topic = self.topic.is_some();
-        let windows = ranges.into_iter().filter_map(|(partition, (from, to))| {
-            let side = self.sides.get(&partition)?;
-            let window = Window::new(from, to, &side.ends, topic, self.options.published);
-            Some((partition, window))
+    pub fn next_pass(&mut self) -> Option<Arc<Pass>> {
+        let windows = self.passes.pop_front()?;
+        let compared = self.sides_compared();
+        let sides = self.sides.iter_mut().map(|(partition, side)| {
+            let window = windows
+                .get(partition)
+                .map(|(from, to)| Window::new(*from, *to, &side.ends, compared));
+            let side = PassSide {
+                window,
+                found: std::mem::take(&mut side.found),
+                compared: side.compared,
+                logins_end: side.logins_end,
+                rejected_end: side.rejected_end,
+                first: self.first,
+            };
+            (*partition, Mutex::new(side))
         });
+        let sides = sides.collect();
         let compared = self
             .sides
             .iter()
             .map(|(partition, side)| (*partition, side.compared));
-        Some(Pass {
-            windows: windows.collect(),
+        Some(Arc::new(Pass {
+            sides,
+            windows,
             compared: compared.collect(),
-            hours: std::mem::take(&mut self.hours),
-            published_range: BTreeMap::new(),
-        })
+            hours: AtomicUsize::new(self.hours),
+            columns: no_columns(),
+            speed_path: self.speed_path.clone(),
+            spans: Mutex::default(),
+            first: self.first,
+        }))
     }
 
-    /// Reads the tables for a pass: all files for the first one, afterwards those that may have offsets of it.
+    /// Reads the tables for a pass: all files for the first one, afterwards those that may have offsets of it. Several at a
+    /// time, as the memory allows.
     ///
     /// # Errors
     /// The store failed.
-    pub async fn read_tables(&mut self, pass: &mut Pass) -> Result<(), LakeError> {
+    pub async fn read_tables(&mut self, pass: &Arc<Pass>) -> Result<(), LakeError> {
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let room = Arc::new(Room::of(self.options.memory_budget_bytes / 2));
         let tables = std::mem::take(&mut self.tables);
+        let mut running = JoinSet::new();
+        let mut read = Vec::new();
+        let mut result = Ok(());
+        let first = self.first;
         for snapshot in &tables {
-            for file in &snapshot.files {
-                if self.first || may_have(file, pass) {
-                    self.read_file(snapshot.table, file, pass).await?;
+            let wanted_files = snapshot
+                .files
+                .iter()
+                .filter(|file| first || may_have(file, &pass.windows));
+            for file in wanted_files {
+                if running.len() >= 2 * threads {
+                    took(running.join_next().await, &mut read, &mut result);
                 }
+                let (lake, table, file) = (self.lake.clone(), snapshot.table, file.clone());
+                let (pass, room) = (Arc::clone(pass), Arc::clone(&room));
+                let wanted = Wanted {
+                    times: self.topic.is_some(),
+                    contents: self.sides_compared().contents && may_have(&file, &pass.topic_ranges()),
+                };
+                running.spawn(async move {
+                    let facts = files::read(&lake, table, &file, wanted, &pass, &room).await;
+                    (table, file, facts)
+                });
             }
         }
+        while !running.is_empty() {
+            took(running.join_next().await, &mut read, &mut result);
+        }
         self.tables = tables;
-        Ok(())
+        if first {
+            // In an order that does not depend on who was faster.
+            read.sort_by(|(table, file, _), (other, other_file, _)| {
+                (table, &file.path).cmp(&(other, &other_file.path))
+            });
+            for (table, file, facts) in read {
+                self.took_first(table, &file, facts);
+            }
+        }
+        result
     }
 
-    async fn read_file(
-        &mut self,
-        table: TableName,
-        file: &DataFile,
-        pass: &mut Pass,
-    ) -> Result<(), LakeError> {
-        let with_times = self.topic.is_some();
-        let (lake, first) = (self.lake.clone(), self.first);
-        let sides = &mut self.sides;
-        let mut unknown: BTreeMap<i32, u64> = BTreeMap::new();
-        let facts = files::read(&lake, table, file, with_times, |positions| {
-            take(table, positions, first, sides, pass, &mut unknown);
-        })
-        .await?;
-        if !self.first {
-            return Ok(());
-        }
+    fn took_first(&mut self, table: TableName, file: &DataFile, facts: FileFacts) {
         self.report.files += 1;
         self.report.rows += facts.fingerprint.rows;
         if let Some(finding) = facts.finding {
             self.report.found(finding);
         }
-        for (partition, rows) in unknown {
+        for (partition, rows) in facts.unknown {
             let detail = format!("{rows} rows of a Kafka partition that the table has no offset of");
             let mut finding = Finding::new(What::AboveCommitted, detail)
                 .in_table(table.as_str())
@@ -357,34 +270,104 @@ impl Audit {
             self.file_sums
                 .insert((table, file.path.clone()), facts.fingerprint);
         }
-        Ok(())
     }
 
-    /// Ends a pass: what it saw is compared.
-    pub fn finish_pass(&mut self, pass: Pass) {
+    /// Ends a pass: what it saw is compared. Nobody feeds it any more.
+    pub fn finish_pass(&mut self, pass: &Pass) {
+        if self.first {
+            self.spans = std::mem::take(&mut *locked(&pass.spans));
+            self.judge_speed_path();
+        }
         self.first = false;
-        self.hours = pass.hours;
-        for (partition, window) in pass.windows {
-            let Some(side) = self.sides.get_mut(&partition) else {
+        self.hours = pass.hours.load(std::sync::atomic::Ordering::Relaxed);
+        for ((_, sums), (_, found)) in self.columns.iter_mut().zip(&pass.columns) {
+            for (sum, found) in sums.iter_mut().zip(locked(found).iter()) {
+                *sum = sum.wrapping_add(*found);
+            }
+        }
+        for (partition, seen) in &pass.sides {
+            let Some(side) = self.sides.get_mut(partition) else {
                 continue;
             };
-            side.too_often.append(&window.too_often());
-            if let Some(topic) = &mut side.summary.topic {
-                *topic += window.topic_records();
-                let (lacking, extra) = window.against_topic(partition, side.compared, &side.gaps);
-                side.lacking.append(&lacking);
-                side.extra.append(&extra);
-            }
-            if self.options.published {
-                let seen = pass.published_range.get(&partition).copied();
-                let (from, to) = seen.unwrap_or_default();
-                let common = (from, to.min(side.summary.next_offset));
-                let (extra, lacking) = window.against_published(partition, common, &side.gaps);
-                side.published_extra.append(&extra);
-                side.not_published.append(&lacking);
-                *side.summary.published.get_or_insert(0) += window.published();
-                *side.summary.published_again.get_or_insert(0) += window.published_again;
+            let mut seen = locked(seen);
+            side.found = std::mem::take(&mut seen.found);
+            if let Some(window) = seen.window.take() {
+                compare(*partition, side, &window, self.speed_path.is_some());
             }
         }
     }
+
+    /// Between which offsets what was published is judged.
+    fn judge_speed_path(&mut self) {
+        let Some(path) = &self.speed_path else {
+            return;
+        };
+        for (partition, side) in &mut self.sides {
+            let tables = (side.from.unwrap_or(0), side.summary.next_offset);
+            side.judged = self.spans.judged(path, *partition, tables);
+        }
+    }
+}
+
+fn took(
+    file: Option<ReadFile>,
+    read: &mut Vec<(TableName, DataFile, FileFacts)>,
+    result: &mut Result<(), LakeError>,
+) {
+    match file {
+        Some(Ok((table, file, Ok(facts)))) => read.push((table, file, facts)),
+        Some(Ok((.., Err(error)))) => *result = Err(error),
+        Some(Err(error)) => *result = Err(LakeError::Invariant(format!("a file was not read: {error}"))),
+        None => {}
+    }
+}
+
+/// A file that was read in a task of its own.
+type ReadFile = Result<(TableName, DataFile, Result<FileFacts, LakeError>), tokio::task::JoinError>;
+
+fn compare(partition: i32, side: &mut Side, window: &Window, published: bool) {
+    side.too_often.append(&window.too_often());
+    if side.summary.topic.is_some() {
+        let (lacking, extra) = window.against_topic(partition, side.compared, &side.gaps);
+        side.lacking.append(&lacking);
+        side.extra.append(&extra);
+        side.differing.append(&window.differing(side.compared));
+        side.input
+            .rows
+            .merge(window.sums(partition, side.compared, Which::Tables));
+        side.input
+            .records
+            .merge(window.sums(partition, side.compared, Which::Topic));
+    }
+    if published {
+        let both = side.judged.both();
+        let (logins, rejected) =
+            window.not_published(partition, side.judged.logins, side.judged.rejected, &side.gaps);
+        side.not_processed.append(&logins);
+        side.not_dead_lettered.append(&rejected);
+        let known = (side.from.unwrap_or(0), side.summary.next_offset);
+        side.published_extra
+            .append(&window.published_extra(partition, known, &side.gaps));
+        let (twice, again) = window.published_twice();
+        side.published_twice.append(&twice);
+        side.speed_path
+            .rows
+            .merge(window.sums(partition, both, Which::Tables));
+        side.speed_path
+            .records
+            .merge(window.sums(partition, both, Which::Published));
+        *side.summary.published.get_or_insert(0) += window.published();
+        *side.summary.published_again.get_or_insert(0) += again;
+    }
+}
+
+/// Whether a file may have some offsets, by its statistics.
+fn may_have(file: &DataFile, ranges: &OffsetRanges) -> bool {
+    let partitions = stated_bounds(file, "kafka_partition").unwrap_or((i64::MIN, i64::MAX));
+    let offsets = stated_bounds(file, "kafka_offset").unwrap_or((i64::MIN, i64::MAX));
+    ranges.iter().any(|(partition, (from, to))| {
+        (partitions.0..=partitions.1).contains(&i64::from(*partition))
+            && offsets.0 < *to
+            && offsets.1 >= *from
+    })
 }

@@ -55,7 +55,11 @@ impl Fingerprint {
 
     /// Adds one position.
     pub(crate) fn add(&mut self, partition: i32, offset: i64) {
-        let hash = hash(partition, offset);
+        self.add_hash(hash(partition, offset));
+    }
+
+    /// Adds one position by its hash.
+    pub(crate) fn add_hash(&mut self, hash: u64) {
         self.rows += 1;
         self.sum = self.sum.wrapping_add(hash);
         self.xor ^= hash;
@@ -73,7 +77,7 @@ impl std::fmt::Display for Fingerprint {
 }
 
 /// A 64-bit hash of a position, the same in every version of this software: it is written into commits.
-fn hash(partition: i32, offset: i64) -> u64 {
+pub(crate) fn hash(partition: i32, offset: i64) -> u64 {
     const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
     let partition = mix(u64::from(partition.cast_unsigned()).wrapping_add(GOLDEN));
     mix(partition
@@ -82,7 +86,7 @@ fn hash(partition: i32, offset: i64) -> u64 {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection in which each input bit moves half of the output's.
-fn mix(mut bits: u64) -> u64 {
+pub(crate) fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     bits ^ (bits >> 31)

@@ -61,6 +61,16 @@ impl Pipeline {
         format!("{PREFIX}/{}/{incarnation}/{kafka_partition}", self.topic)
     }
 
+    /// Whether an application id is that of a Kafka partition of another incarnation of the same topic.
+    pub fn is_other_incarnation(&self, app_id: &str) -> bool {
+        let of_topic = app_id
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.strip_prefix('/'));
+        let rest = of_topic.and_then(|rest| rest.strip_prefix(self.topic.as_str())?.strip_prefix('/'));
+        rest.and_then(|rest| rest.rsplit_once('/'))
+            .is_some_and(|(incarnation, last)| incarnation != self.incarnation && last.parse::<i32>().is_ok())
+    }
+
     /// The application id whose version is the time from which on the table has the topic.
     pub fn begins_at_app_id(&self) -> String {
         format!("{PREFIX}/{}/{}/{BEGINS_AT}", self.topic, self.incarnation)
@@ -127,6 +137,8 @@ mod tests {
             ("other".to_owned(), 1),
         ]);
         assert_eq!(new.offsets(&transactions), BTreeMap::from([(0, 7), (12, 9)]));
+        assert!(new.is_other_incarnation(&old.app_id(1)) && !new.is_other_incarnation(&new.app_id(1)));
+        assert!(!old.is_other_incarnation(&new.begins_at_app_id()) && !new.is_other_incarnation("other"));
         assert_eq!(new.begins_at_ms(&transactions), Some(1_000));
         assert_eq!(old.begins_at_ms(&transactions), None);
         assert_eq!(

@@ -57,6 +57,7 @@ impl Log {
                 })
                 .collect(),
             removes: removes.iter().map(|path| (*path).to_owned()).collect(),
+            changes_data: operation != "OPTIMIZE",
         });
     }
 
@@ -203,6 +204,10 @@ fn other_software_may_compact_but_not_move_offsets() {
     log.ingest(0, 5, "a", 5);
     log.push("OPTIMIZE", Value::Null, &[], &[("b", 5)], &["a"]);
     assert_eq!(log.found(), []);
+    let mut log = Log::begun();
+    log.ingest(0, 5, "a", 5);
+    log.push("UPDATE", Value::Null, &[], &[("b", 5)], &["a"]);
+    assert_eq!(log.found(), [What::Unaudited], "as many rows, and others");
     let mut log = Log::begun();
     log.push("WRITE", Value::Null, &[(APP, 7)], &[], &[]);
     assert_eq!(log.found(), [What::OffsetsBroken]);
