@@ -8,6 +8,9 @@
 //! `logins` is restored on its own: rejected records that `rejected` holds beyond the restored offsets are skipped when they
 //! are read again. `rejected` can be restored only as far as `logins` does not need what would go.
 //!
+//! Ingesters may run: their commits between plan and restore make the plan void ([`Attempt::Overtaken`]), and it is made again,
+//! without a second look at the files, so that it gets between two commits whatever the table's size.
+//!
 //! Refused before anything is written: a file is gone (vacuum); an erasure would be undone; the topic was made again since.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -84,6 +87,20 @@ impl RestorePlan {
 /// does not have it any more; [`LakeError::DataLossRefused`] when its files are gone, the topic was made again since, or
 /// `logins` needs rows of `rejected` that would go.
 pub async fn plan(lake: &Lake, table: TableName, to_version: i64) -> Result<Option<RestorePlan>, LakeError> {
+    let Some(planned) = plan_unchecked(lake, table, to_version).await? else {
+        return Ok(None);
+    };
+    let (plan, target) = planned;
+    check_files(lake, table, &target.files, to_version).await?;
+    Ok(Some(plan))
+}
+
+/// The plan and the state that comes back, whose files were not looked at.
+async fn plan_unchecked(
+    lake: &Lake,
+    table: TableName,
+    to_version: i64,
+) -> Result<Option<(RestorePlan, TableSnapshot)>, LakeError> {
     let Some(head) = lake.snapshot(table, None).await? else {
         return Ok(None);
     };
@@ -126,16 +143,43 @@ pub async fn plan(lake: &Lake, table: TableName, to_version: i64) -> Result<Opti
         plan.transactions.insert(step.app_id.clone(), step.to);
     }
     plan.add_maintenance();
-    check_files(lake, table, &target.files, to_version).await?;
-    Ok(Some(plan))
+    Ok(Some((plan, target)))
+}
+
+/// What became of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is in the table, as this version.
+    Restored {
+        /// The version.
+        version: i64,
+    },
+    /// The table has changed since it was planned; nothing was written.
+    Overtaken {
+        /// By what.
+        detail: String,
+    },
 }
 
 /// Commits a plan, and returns the version. `who` is kept in the history.
 ///
 /// # Errors
-/// [`LakeError::DataLossRefused`] when the table has changed since it was planned, or vacuum took a file meanwhile; the
-/// store failed.
+/// As [`attempt`], and [`LakeError::DataLossRefused`] when the table has changed since it was planned.
 pub async fn execute(lake: &Lake, plan: &RestorePlan, who: &str) -> Result<i64, LakeError> {
+    match attempt(lake, plan, who).await? {
+        Attempt::Restored { version } => Ok(version),
+        Attempt::Overtaken { detail } => Err(LakeError::DataLossRefused(format!(
+            "{} was not restored: {detail}; plan it again, best with ingestion stopped",
+            plan.table
+        ))),
+    }
+}
+
+/// Commits a plan, if the table still stands where it was planned. `who` is kept in the history.
+///
+/// # Errors
+/// [`LakeError::DataLossRefused`] when vacuum took a file meanwhile; the store failed.
+pub async fn attempt(lake: &Lake, plan: &RestorePlan, who: &str) -> Result<Attempt, LakeError> {
     let request = CommitRequest {
         batch_id: Uuid::new_v4(),
         operation: OPERATION,
@@ -157,20 +201,28 @@ pub async fn execute(lake: &Lake, plan: &RestorePlan, who: &str) -> Result<i64, 
     match loop_commit(&mut writer, &request, &mut failed).await? {
         CommitOutcome::Committed { version } => {
             check_files(lake, plan.table, &plan.adds, plan.to_version).await?;
-            Ok(version)
+            Ok(Attempt::Restored { version })
         }
-        CommitOutcome::Fenced { app_id, .. } => Err(LakeError::DataLossRefused(format!(
-            "{} was not restored: {app_id} has moved on meanwhile; plan it again, best with ingestion stopped",
-            plan.table
-        ))),
-        CommitOutcome::Conflict { detail } => Err(LakeError::DataLossRefused(format!(
-            "{} was not restored: {detail}; plan it again",
-            plan.table
-        ))),
+        CommitOutcome::Fenced { app_id, .. } => Ok(Attempt::Overtaken {
+            detail: format!("{app_id} has moved on meanwhile"),
+        }),
+        CommitOutcome::Conflict { detail } => Ok(Attempt::Overtaken { detail }),
     }
 }
 
 impl RestorePlan {
+    /// The same way back from where the table stands now. The files were looked at already.
+    ///
+    /// # Errors
+    /// As [`plan`].
+    pub async fn again(&self, lake: &Lake) -> Result<RestorePlan, LakeError> {
+        let planned = plan_unchecked(lake, self.table, self.to_version).await?;
+        let (plan, _) = planned.ok_or_else(|| {
+            LakeError::DataLossRefused(format!("{} is gone; nothing was changed", self.table))
+        })?;
+        Ok(plan)
+    }
+
     /// Whoever maintains a partition whose files change has to look again.
     fn add_maintenance(&mut self) {
         let changed: BTreeSet<TablePartition> = self

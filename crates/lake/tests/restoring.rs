@@ -116,6 +116,15 @@ async fn nothing_is_written_when_files_are_gone_or_somebody_moved_on() {
         .unwrap_err();
     assert!(matches!(error, LakeError::DataLossRefused(_)), "{error}");
     assert_eq!(lake.snapshot(TableName::Logins).await.version, head);
+    let overtaken = restore::attempt(&lake.lake, &stale, "tester@here").await.unwrap();
+    assert!(
+        matches!(overtaken, restore::Attempt::Overtaken { .. }),
+        "{overtaken:?}"
+    );
+    // Planned again from there it would take the new rows away as well.
+    let again = stale.again(&lake.lake).await.unwrap();
+    assert_eq!((again.from_version, again.to_version), (head, version));
+    assert_eq!(again.rows_lost(), stale.rows_lost().map(|rows| rows + 3));
 
     let options = VacuumOptions {
         retention: Duration::ZERO,

@@ -39,7 +39,7 @@ pub struct MaintainArgs {
     /// Run every job once, whatever its schedule, and end. Exit code 1 when one fails, or another process maintains the lake
     #[arg(long)]
     once: bool,
-    /// When small files are compacted: an interval, a cron expression (UTC), or never [default: 5m]
+    /// When small files are compacted: an interval, a cron expression in UTC (five fields, or six with seconds), or never [default: 5m]
     #[arg(
         long,
         env = "LOGINLAKE_COMPACT_EVERY",
@@ -80,6 +80,9 @@ pub struct MaintainArgs {
     /// Most threads that work at the same time: the limit on CPU [default: one a core]
     #[arg(long, env = "LOGINLAKE_THREADS", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub threads: Option<u16>,
+    /// Let other processes go first, 1 to 19 as of nice(1) [default: as it is started]
+    #[arg(long, env = "LOGINLAKE_NICE", hide_env_values = true, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=19))]
+    pub nice: Option<u8>,
     /// How long unreferenced files stay [default: 7d]
     #[arg(long, value_name = "DURATION")]
     retention: Option<Span>,

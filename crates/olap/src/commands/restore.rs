@@ -1,14 +1,18 @@
 //! `olap restore`.
 
 use clap::Args;
-use loginlake_kafka::topics::Topics;
-use loginlake_lake::restore::{self, RestorePlan};
+use loginlake_kafka::topics::{Incarnation, Topics};
+use loginlake_lake::ingest::pipeline::RETIRED;
+use loginlake_lake::restore::{self, Attempt, RestorePlan};
 use loginlake_lake::{Lake, TableName};
 use loginlake_olap::setup;
 use loginlake_service::config::{ConfigFile, KafkaArgs, LakeArgs, TopicArgs, UtcTime};
 use loginlake_service::exit::ExitError;
 
 use super::{TableArg, print_line};
+
+/// How often a plan is made again because ingestion or maintenance committed in between.
+const MAX_ATTEMPTS: u32 = 50;
 
 /// Arguments of `olap restore`.
 #[derive(Args, Debug)]
@@ -66,8 +70,51 @@ pub async fn run(args: RestoreArgs, file: &ConfigFile) -> Result<(), ExitError> 
         return Err(super::no_tables(&lake));
     };
     tell(&plan)?;
+    check(&args, file, &plan)?;
+    if args.dry_run {
+        eprintln!("nothing was changed: leave --dry-run off to do it");
+        return Ok(());
+    }
+    let (plan, restored) = execute(&args, file, &lake, plan).await?;
+    print_line(&format!(
+        "{table} is at version {restored}, as at version {version}"
+    ))?;
+    after(&lake, table, &plan).await
+}
+
+/// Commits, between two commits of whoever else writes: what they commit meanwhile is planned for, and judged, anew.
+async fn execute(
+    args: &RestoreArgs,
+    file: &ConfigFile,
+    lake: &Lake,
+    mut plan: RestorePlan,
+) -> Result<(RestorePlan, i64), ExitError> {
+    let who = super::operator();
+    let mut overtaken_by = String::new();
+    for _ in 0..MAX_ATTEMPTS {
+        match restore::attempt(lake, &plan, &who)
+            .await
+            .map_err(setup::lake_error)?
+        {
+            Attempt::Restored { version } => return Ok((plan, version)),
+            Attempt::Overtaken { detail } => {
+                tracing::info!(detail, "the table has moved on; planning again");
+                overtaken_by = detail;
+            }
+        }
+        plan = plan.again(lake).await.map_err(setup::lake_error)?;
+        check(args, file, &plan)?;
+    }
+    Err(ExitError::refused(format!(
+        "nothing was changed: others committed before each of {MAX_ATTEMPTS} attempts (the last time: {overtaken_by}); stop \
+         ingestion, and try again"
+    )))
+}
+
+/// Refuses what would lose rows, or bring back erased ones.
+fn check(args: &RestoreArgs, file: &ConfigFile, plan: &RestorePlan) -> Result<(), ExitError> {
     if args.check_topic {
-        check_topic(&args, file, &plan)?;
+        check_topic(args, file, plan)?;
     }
     if !plan.erasures.is_empty() && !args.undo_erasures {
         let erasures: Vec<&str> = plan.erasures.iter().map(String::as_str).collect();
@@ -77,17 +124,7 @@ pub async fn run(args: RestoreArgs, file: &ConfigFile) -> Result<(), ExitError> 
             erasures.join(", ")
         )));
     }
-    if args.dry_run {
-        eprintln!("nothing was changed: leave --dry-run off to do it");
-        return Ok(());
-    }
-    let restored = restore::execute(&lake, &plan, &super::operator())
-        .await
-        .map_err(setup::lake_error)?;
-    print_line(&format!(
-        "{table} is at version {restored}, as at version {version}"
-    ))?;
-    after(&lake, table, &plan).await
+    Ok(())
 }
 
 /// What is left to do.
@@ -128,26 +165,43 @@ fn check_topic(args: &RestoreArgs, file: &ConfigFile, plan: &RestorePlan) -> Res
     let kafka = setup::kafka(args.kafka.clone().resolve(file)?);
     let topics = Topics::connect(&kafka).map_err(setup::kafka_error)?;
     let prefix = format!("loginlake/{topic}/");
+    let incarnation = match topics.incarnation(&topic) {
+        Incarnation::Id(id) => Some(id),
+        Incarnation::Gone => {
+            return Err(ExitError::refused(format!(
+                "nothing was changed: there is no topic {topic} any more, from which the rows would be read again"
+            )));
+        }
+        // An old broker, which has no ids: offsets alone have to do.
+        Incarnation::Unknown => None,
+    };
     let mut lost = false;
-    for (app_id, _, to) in plan
-        .offsets
-        .iter()
-        .filter(|(app_id, ..)| app_id.starts_with(&prefix))
-    {
-        let Some(partition) = app_id
-            .rsplit('/')
-            .next()
-            .and_then(|last| last.parse::<i32>().ok())
+    let going_back = plan.offsets.iter().filter(|(_, from, _)| *from != RETIRED);
+    for (app_id, from, to) in going_back {
+        let Some((of, partition)) = app_id
+            .strip_prefix(&prefix)
+            .and_then(|rest| rest.rsplit_once('/'))
+            .and_then(|(of, last)| Some((of, last.parse::<i32>().ok()?)))
         else {
             continue;
         };
-        let (low, _) = topics.watermarks(&topic, partition).map_err(setup::kafka_error)?;
-        if *to < low {
+        if incarnation.as_deref().is_some_and(|id| id != of) {
             lost = true;
             eprintln!(
-                "{topic}/{partition}: records {to} to {} are gone from the topic: these rows would be lost for good",
-                low - 1
+                "{topic}/{partition}: the topic was made again; records {to} to {} are gone",
+                from - 1
             );
+            continue;
+        }
+        let (low, high) = topics.watermarks(&topic, partition).map_err(setup::kafka_error)?;
+        for (first, end) in [(*to, low.min(*from)), (high.max(*to), *from)] {
+            if first < end {
+                lost = true;
+                eprintln!(
+                    "{topic}/{partition}: records {first} to {} are gone from the topic: these rows would be lost for good",
+                    end - 1
+                );
+            }
         }
     }
     if lost {

@@ -43,14 +43,17 @@ pub struct MaintainMetrics {
     pub bytes: Family<TableLabels, Gauge>,
     /// Bytes that wait for compaction, by table.
     pub debt_bytes: Family<TableLabels, Gauge>,
+    /// The limit on them.
+    pub debt_limit_bytes: Gauge,
     /// 1 while they are more than the limit.
     pub debt_over_limit: Gauge,
 }
 
 impl MaintainMetrics {
-    /// Registers them.
-    pub fn register(metrics: &Metrics) -> Self {
+    /// Registers them. `debt_limit_bytes` does not change while a process runs.
+    pub fn register(metrics: &Metrics, debt_limit_bytes: u64) -> Self {
         let new = Self::default();
+        new.debt_limit_bytes.set(gauge(debt_limit_bytes));
         metrics.register(|registry| {
             registry.register(
                 "maintain_active",
@@ -90,6 +93,11 @@ impl MaintainMetrics {
                 new.debt_bytes.clone(),
             );
             registry.register(
+                "maintain_compaction_debt_limit_bytes",
+                "The limit --debt-limit on the bytes that wait to be compacted, of all tables",
+                new.debt_limit_bytes.clone(),
+            );
+            registry.register(
                 "maintain_debt_over_limit",
                 "1 while more bytes wait to be compacted than --debt-limit",
                 new.debt_over_limit.clone(),
@@ -117,7 +125,6 @@ impl MaintainMetrics {
 
     /// What the tables hold.
     pub fn found(&self, tables: &[TableState]) {
-        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         for table in tables {
             let labels = TableLabels {
                 table: table.table.as_str(),
@@ -132,4 +139,16 @@ impl MaintainMetrics {
                 .set(gauge(table.debt_bytes));
         }
     }
+    /// Another process maintains the lake: what this one knew of the tables gets old, and would be taken for the truth.
+    pub fn forget(&self) {
+        self.active.set(0);
+        self.debt_over_limit.set(0);
+        for tables in [&self.files, &self.small_files, &self.bytes, &self.debt_bytes] {
+            tables.clear();
+        }
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

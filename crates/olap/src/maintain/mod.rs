@@ -2,7 +2,8 @@
 //!
 //! - [`schedule`]: when a job is due (pure);
 //! - [`jobs`]: what each job does;
-//! - [`metrics`]: what is told about them.
+//! - [`metrics`]: what is told about them;
+//! - [`priority`]: how much others go first.
 //!
 //! Jobs run one after the other. A second process waits for the lease ([`loginlake_lake::lease`]) and takes over when the first
 //! is gone; a job under way is given up when the lease is lost, which is safe, as being killed is. A job that fails is tried
@@ -10,6 +11,7 @@
 
 pub mod jobs;
 pub mod metrics;
+pub mod priority;
 pub mod schedule;
 
 use std::time::{Duration, Instant};
@@ -73,7 +75,7 @@ pub async fn run(
     metrics: &Metrics,
 ) -> Result<(), ExitError> {
     let maintainer = Maintainer {
-        metrics: MaintainMetrics::register(metrics),
+        metrics: MaintainMetrics::register(metrics, options.debt_limit_bytes),
         jobs_health: health.component("maintenance", None),
         debt_health: health.component("compaction debt", None),
         shutdown,
@@ -113,7 +115,8 @@ impl Maintainer<'_> {
                 }
                 () = self.shutdown.requested() => Some(Ok(())),
             };
-            self.metrics.active.set(0);
+            self.metrics.forget();
+            self.debt_health.ready();
             if let Some(result) = result {
                 if let Err(error) = lease.release().await {
                     tracing::warn!(%error, "the lease was not given back: a successor waits for it to run out");

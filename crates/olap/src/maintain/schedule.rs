@@ -1,4 +1,5 @@
-//! When a job is due: after an interval, at the times of a cron expression (UTC), or never. Pure; the clock is passed in.
+//! When a job is due: after an interval, at the times of a cron expression (UTC; five fields, or six with seconds first), or
+//! never. Pure; the clock is passed in.
 
 use std::str::FromStr;
 
@@ -46,8 +47,8 @@ impl FromStr for Schedule {
         if text == "never" {
             return Ok(Schedule::Never);
         }
-        if text.split_whitespace().count() == 5 {
-            let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
+        if matches!(text.split_whitespace().count(), 5 | 6) {
+            let parser = CronParser::builder().seconds(Seconds::Optional).build();
             return match parser.parse(text) {
                 Ok(cron) => Ok(Schedule::Cron(Box::new(cron))),
                 Err(error) => Err(format!("`{text}` is no cron expression: {error}")),
@@ -59,8 +60,8 @@ impl FromStr for Schedule {
         });
         interval.map(Schedule::Every).ok_or_else(|| {
             format!(
-                "`{text}` is no schedule: write an interval of at least 1s such as 5m, a cron expression of five fields in UTC \
-                 such as `17 3 * * *`, or never"
+                "`{text}` is no schedule: write an interval of at least 1s such as 5m, a cron expression in UTC of five fields \
+                 such as `17 3 * * *` (or six, seconds first), or never"
             )
         })
     }
@@ -91,13 +92,28 @@ mod tests {
             weekdays.first(at("2026-01-09T17:45:00Z")),
             Some(at("2026-01-12T08:00:00Z"))
         );
+        let seconds: Schedule = "*/20 17 3 * * *".parse().unwrap();
+        assert_eq!(seconds.first(now), Some(at("2026-01-06T03:17:00Z")));
+        assert_eq!(
+            seconds.next(at("2026-01-06T03:17:20Z")),
+            Some(at("2026-01-06T03:17:40Z"))
+        );
         let never: Schedule = "never".parse().unwrap();
         assert_eq!((never.first(now), never.next(now)), (None, None));
     }
 
     #[test]
     fn what_is_no_schedule_says_what_one_is() {
-        for wrong in ["", "0s", "5", "61 * * * *", "* * * *", "* * * * * *", "daily"] {
+        for wrong in [
+            "",
+            "0s",
+            "5",
+            "61 * * * *",
+            "* * * *",
+            "61 * * * * *",
+            "* * * * * * *",
+            "daily",
+        ] {
             let error = wrong.parse::<Schedule>().unwrap_err();
             assert!(error.contains("is no "), "{wrong}: {error}");
         }

@@ -1,0 +1,71 @@
+"""The rules that every pod of deploy/kubernetes keeps, which no schema knows: no root, nothing to write on but volumes, no
+rights, no token, limits, probes for what runs on, settings that are there, and names that fit each other."""
+
+import sys
+
+import yaml
+
+
+def pods(resource):
+    """The pod templates of a resource, and whether they run on."""
+    spec = resource.get("spec", {})
+    if resource["kind"] in ("Deployment", "StatefulSet"):
+        yield spec["template"], True
+    if resource["kind"] == "CronJob":
+        yield spec["jobTemplate"]["spec"]["template"], False
+
+
+def broken(template, runs_on, names):
+    spec = template["spec"]
+    context = spec.get("securityContext", {})
+    yield context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "runs as root"
+    yield context.get("seccompProfile", {}).get("type") == "RuntimeDefault", "no seccomp profile"
+    yield spec.get("automountServiceAccountToken") is False, "has a token of the cluster"
+    yield ("ServiceAccount", spec.get("serviceAccountName")) in names, "its service account is not made"
+    yield template["metadata"]["labels"].get("app.kubernetes.io/part-of") == "loginlake", "no network policy holds for it"
+    volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
+    yield all("sizeLimit" in volume["emptyDir"] for volume in volumes.values()), "a volume without a limit"
+    for container in spec["containers"]:
+        context = container.get("securityContext", {})
+        yield context.get("readOnlyRootFilesystem") is True, "its root can be written on"
+        yield context.get("allowPrivilegeEscalation") is False, "it can get more rights"
+        yield context.get("capabilities", {}).get("drop") == ["ALL"], "it has rights of root"
+        yield ":" in container["image"] and not container["image"].endswith(":latest"), "its image is not pinned"
+        resources = container.get("resources", {})
+        yield {"cpu", "memory"} <= resources.get("requests", {}).keys(), "it asks for no CPU or memory"
+        yield "memory" in resources.get("limits", {}), "its memory has no limit"
+        yield all(mount["name"] in volumes for mount in container.get("volumeMounts", [])), "a volume is missing"
+        for source in container.get("envFrom", []):
+            wanted = source.get("configMapRef")
+            yield wanted is None or ("ConfigMap", wanted["name"]) in names, "its settings are not made"
+        for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
+            port = container.get(probe, {}).get("httpGet", {}).get("port")
+            ports = [port["name"] for port in container.get("ports", [])]
+            yield port in ports if runs_on else probe not in container, f"{probe} does not fit"
+
+
+def main():
+    with open(sys.argv[1], encoding="utf-8") as file:
+        resources = [resource for resource in yaml.safe_load_all(file) if resource]
+    names = {(resource["kind"], resource["metadata"]["name"]) for resource in resources}
+    labels = [pod["metadata"]["labels"] for resource in resources for pod, _ in pods(resource)]
+    found, looked_at = [], 0
+    for resource in resources:
+        name = f"{resource['kind']} {resource['metadata']['name']}"
+        for template, runs_on in pods(resource):
+            looked_at += 1
+            found += [f"{name}: {what}" for holds, what in broken(template, runs_on, names) if not holds]
+        selector = resource.get("spec", {}).get("selector", {})
+        if resource["kind"] == "PodDisruptionBudget":
+            selector = selector["matchLabels"]
+        elif resource["kind"] != "Service":
+            continue
+        if not any(selector.items() <= of.items() for of in labels):
+            found.append(f"{name}: it is about no pod")
+    for line in found:
+        print(f"error: {sys.argv[1]}: {line}", file=sys.stderr)
+    print(f"{looked_at} kinds of pods keep the rules" if not found else f"{len(found)} rules are broken")
+    sys.exit(1 if found or looked_at < 3 else 0)
+
+
+main()
