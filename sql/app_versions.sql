@@ -8,6 +8,11 @@
 --   share             fraction of all logins, 0 to 1
 --   first_login_date  date (UTC) of its first login
 --   last_login_date   date (UTC) of its last login
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) that counts; NULL is every one
+--   $region  text = NULL  only logins of this region, as West; NULL is every region
 WITH versions AS (
     SELECT
         app_version,
@@ -15,6 +20,9 @@ WITH versions AS (
         min(login_date) AS first_login_date,
         max(login_date) AS last_login_date
     FROM logins
+    WHERE ($from IS NULL OR login_date >= $from)
+        AND ($to IS NULL OR login_date <= $to)
+        AND ($region IS NULL OR region = $region)
     GROUP BY app_version
 )
 SELECT

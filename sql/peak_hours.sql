@@ -9,9 +9,17 @@
 --   local_hour    hour of the day in the state's time zone, 0 to 23
 --   local_logins  logins in that hour
 --   local_share   fraction of all logins that have a local hour (those from US states), 0 to 1
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) that counts; NULL is every one
+--   $region  text = NULL  only logins of this region, as West; NULL is every region
 WITH hours AS (
     SELECT login_hour, local_hour, count(*) AS logins
     FROM logins
+    WHERE ($from IS NULL OR login_date >= $from)
+        AND ($to IS NULL OR login_date <= $to)
+        AND ($region IS NULL OR region = $region)
     GROUP BY login_hour, local_hour
 ),
 clocks AS (

@@ -10,9 +10,17 @@
 --   clock            whose hour it is: local or UTC
 --   logins           logins of the region in that hour
 --   share_of_region  fraction of the region's logins, 0 to 1
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) that counts; NULL is every one
+--   $region  text = NULL  only logins of this region, as West; NULL is every region
 WITH hours AS (
     SELECT region, login_hour, local_hour, count(*) AS logins
     FROM logins
+    WHERE ($from IS NULL OR login_date >= $from)
+        AND ($to IS NULL OR login_date <= $to)
+        AND ($region IS NULL OR region = $region)
     GROUP BY region, login_hour, local_hour
 ),
 clocks AS (

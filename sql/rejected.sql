@@ -10,6 +10,11 @@
 --   first_seen  Kafka timestamp (UTC) of the first of them; NULL where records carry none
 --   last_seen   Kafka timestamp (UTC) of the last of them; NULL where records carry none
 --   example     what was said of one of them
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) of the Kafka timestamp that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) of it that counts; NULL is every one
+--   $reason  text = NULL  only records with this reason, as BAD_IP; NULL is every reason
 WITH reasons AS (
     SELECT
         reason,
@@ -19,6 +24,9 @@ WITH reasons AS (
         max(kafka_timestamp) AS last_seen,
         min(message) AS example
     FROM rejected
+    WHERE ($from IS NULL OR CAST(kafka_timestamp AS DATE) >= $from)
+        AND ($to IS NULL OR CAST(kafka_timestamp AS DATE) <= $to)
+        AND ($reason IS NULL OR reason = $reason)
     GROUP BY reason, field
 )
 SELECT

@@ -8,9 +8,17 @@
 --   hours        first and last hour of it
 --   logins       logins in these hours
 --   share        fraction of all logins, 0 to 1
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) that counts; NULL is every one
+--   $region  text = NULL  only logins of this region, as West; NULL is every region
 WITH times AS (
     SELECT time_of_day, count(*) AS logins
     FROM logins
+    WHERE ($from IS NULL OR login_date >= $from)
+        AND ($to IS NULL OR login_date <= $to)
+        AND ($region IS NULL OR region = $region)
     GROUP BY time_of_day
 )
 SELECT

@@ -11,9 +11,17 @@
 --   division       name of the division
 --   logins         logins of the division
 --   share          fraction of all logins, 0 to 1
+--
+-- Parameters:
+--   $from    date = NULL  first date (UTC) that counts; NULL is every one
+--   $to      date = NULL  last date (UTC) that counts; NULL is every one
+--   $region  text = NULL  only logins of this region, as West; NULL is every region
 WITH divisions AS (
     SELECT region, division, count(*) AS logins
     FROM logins
+    WHERE ($from IS NULL OR login_date >= $from)
+        AND ($to IS NULL OR login_date <= $to)
+        AND ($region IS NULL OR region = $region)
     GROUP BY region, division
 ),
 totals AS (

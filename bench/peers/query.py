@@ -8,6 +8,7 @@ memory. Reading the log and importing the engine are not part of them.
 import argparse
 import json
 import pathlib
+import re
 import time
 
 from deltalake import DeltaTable
@@ -20,7 +21,8 @@ def duckdb_rows(files, sql):
     connection = duckdb.connect()
     names = ", ".join("'" + name.replace("'", "''") + "'" for name in files)
     connection.execute(f"CREATE VIEW logins AS SELECT * FROM read_parquet([{names}], hive_partitioning = true)")
-    result = connection.execute(sql)
+    # The parameters without a value, as `olap query` has them when none is given.
+    result = connection.execute(sql, {name: None for name in set(re.findall(r"\$(\w+)", sql))})
     columns = [column[0] for column in result.description]
     rows = result.fetchall()
     seconds = time.perf_counter() - started

@@ -50,6 +50,16 @@ pub use contract::{Contract, ContractBuilder, ContractError};
 pub use event::{DayOfWeek, DeviceType, Flag, Flags, IpClass, LoginEvent, TimeOfDay};
 pub use reason::{Field, RejectReason, Rejection};
 
+/// Orders two app versions: by their numbers (a leading `v` and missing numbers do not count), then a version with `-pre`
+/// before the one without; `+build` does not count. `None` when one of them is no version, as `unknown`.
+pub fn compare_versions(left: &str, right: &str) -> Option<std::cmp::Ordering> {
+    let (left, right) = (
+        fields::normalise_version(left)?,
+        fields::normalise_version(right)?,
+    );
+    Some(fields::compare_versions(&left, &right))
+}
+
 /// The largest payload that is accepted, in bytes; a longer one is [`RejectReason::TooLarge`].
 pub const MAX_PAYLOAD_BYTES: usize = 1 << 20;
 

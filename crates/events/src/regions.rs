@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 
+use crate::calendar::LATEST_SECS;
 use crate::countries::{ISO_3166_1_ALPHA_2, UNITED_STATES, US_TERRITORIES};
 use crate::event::UNKNOWN;
 use crate::zones::ZoneHours;
@@ -108,6 +109,25 @@ impl RegionTable {
         Ok(RegionTable(Arc::new(places)))
     }
 
+    /// The region of a locale, as the column `region` has it: two letters in either case, alone or after a language
+    /// (`en-RI`), or `unknown`. `None` for what is no locale.
+    pub fn region_of(&self, locale: &str) -> Option<&str> {
+        if locale == UNKNOWN {
+            return Some(&self.missing().region);
+        }
+        Some(&self.find(letters_of(locale)?)?.region)
+    }
+
+    /// Seconds east of UTC on the clocks of a locale at an instant in epoch seconds. `None` for what is no locale, for one
+    /// without a time zone, and for an instant before 1970 or after 2100.
+    pub fn utc_offset_secs(&self, locale: &str, epoch_secs: i64) -> Option<i64> {
+        if !(0..=LATEST_SECS).contains(&epoch_secs) {
+            return None;
+        }
+        let zone = self.find(letters_of(locale)?)?.zone.as_ref()?;
+        Some(zone.offset_secs(epoch_secs))
+    }
+
     /// What two letters, in either case, mean.
     pub(crate) fn find(&self, letters: [u8; 2]) -> Option<&Place> {
         let index = self.0.index_of_letters[letter_pair(letters)?];
@@ -167,6 +187,17 @@ impl Places {
             };
             self.insert(Place::new(code, region, region, None));
         }
+    }
+}
+
+/// The letters of a state, territory or country, alone or after a language.
+pub(crate) fn letters_of(locale: &str) -> Option<[u8; 2]> {
+    match *locale.as_bytes() {
+        [first, second] => Some([first, second]),
+        [l1, l2, b'-' | b'_', first, second] if l1.is_ascii_alphabetic() && l2.is_ascii_alphabetic() => {
+            Some([first, second])
+        }
+        _ => None,
     }
 }
 

@@ -52,16 +52,20 @@ impl ZoneHours {
 
     /// The hour of day, 0 to 23, at an instant from 1970 to 2100 in epoch seconds.
     pub(crate) fn local_hour(&self, secs: i64) -> u8 {
+        ((secs + self.offset_secs(secs)).rem_euclid(86_400) / 3_600) as u8
+    }
+
+    /// Seconds east of UTC at an instant from 1970 to 2100 in epoch seconds.
+    pub(crate) fn offset_secs(&self, secs: i64) -> i64 {
         let number = (secs >> STRETCH_BITS) as usize;
         let stretch =
             self.stretches[number].get_or_init(|| Stretch::find(self.zone, number as i64 * STRETCH_SECS));
-        let offset_secs = stretch
+        stretch
             .changes
             .iter()
             .rev()
             .find(|(from, _)| *from <= secs)
-            .map_or(stretch.first_offset_secs, |(_, offset_secs)| *offset_secs);
-        ((secs + offset_secs).rem_euclid(86_400) / 3_600) as u8
+            .map_or(stretch.first_offset_secs, |(_, offset_secs)| *offset_secs)
     }
 }
 

@@ -3,13 +3,18 @@
 //! A broken statement, a refused one and an unknown name all carry a [`SqlError`]: source, line, column, the line of SQL
 //! and a caret under the place. `Display` of [`QueryError`] is what the user reads.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use loginlake_lake::LakeError;
 
 use crate::hints::explain;
-use crate::place::{Place, Source, SqlError, split_place, to_usize};
+use crate::limits::spill::SPILL_LIMIT_REACHED;
+use crate::params::ParameterError;
+use crate::place::{Place, Source, SqlError, Text, split_place, to_usize};
 use crate::view::TailError;
 
 /// An error of the query engine. None of them leaves anything behind: queries write nothing.
@@ -21,6 +26,9 @@ pub enum QueryError {
     /// The statement would change something: only reading is allowed.
     #[error("{0}")]
     ReadOnly(Box<SqlError>),
+    /// A value that the SQL takes is missing, has another type, or is not taken.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     /// The SQL text holds comments and white space only.
     #[error("{source_name} holds no SQL statement")]
     NoStatement {
@@ -84,9 +92,16 @@ pub enum QueryError {
         /// Which operator could not get more.
         detail: String,
     },
-    /// The query failed while it ran (a division by zero, a value that cannot be cast, an unreadable file).
-    #[error("the query failed: {0}")]
-    Execution(String),
+    /// The query needs more room for temporary files than it may have.
+    #[error("the query needs more than {} MiB of temporary files: raise the spill limit, or filter by login_date", .limit_bytes >> 20)]
+    SpillFull {
+        /// The limit that was set.
+        limit_bytes: u64,
+    },
+    /// The query failed while it ran (a division by zero, a value that cannot be cast, an unreadable file), with the place of
+    /// the value that is to blame, or else of its statement.
+    #[error("{0}")]
+    Execution(Box<SqlError>),
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),
@@ -102,7 +117,7 @@ pub(crate) fn planning_error(source: Source<'_>, error: DataFusionError, stateme
         Err(error) => error,
     };
     if !is_about_the_sql(unwrapped(&error)) {
-        return QueryError::Execution(one_line(&error));
+        return QueryError::Execution(source.error_at(statement, one_line(&error)));
     }
     let (text, said_place) = split_place(&one_line(&error));
     let place = error
@@ -122,45 +137,86 @@ pub(crate) fn planning_error(source: Source<'_>, error: DataFusionError, stateme
             }
         })
         .or(said_place)
+        .or_else(|| place_of_quoted(source, statement, &text))
         .unwrap_or(statement);
     QueryError::Sql(source.error_at(place, explain(&error, text)))
 }
 
-/// Sorts an error of a running query by what the user would do about it.
-pub(crate) fn execution_error(error: DataFusionError, memory_limit_bytes: usize) -> QueryError {
-    let error = match unpack(error) {
-        Ok(ours) => return ours,
-        Err(error) => error,
-    };
-    // Operators that several others read share one error, which cannot be taken out of it.
-    if let DataFusionError::External(inner) = unwrapped(&error)
-        && let Some(QueryError::Tail(inner)) = inner.downcast_ref::<QueryError>()
-    {
-        return QueryError::Tail(inner.clone());
-    }
-    if let DataFusionError::ResourcesExhausted(detail) = unwrapped(&error) {
-        let detail = detail
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .trim_end_matches([':', ' '])
-            .to_owned();
-        return QueryError::OutOfMemory {
-            limit_bytes: memory_limit_bytes,
-            detail,
+/// What is needed to say what went wrong in a running statement, and where.
+#[derive(Debug)]
+pub(crate) struct Failing {
+    pub(crate) text: Arc<Text>,
+    /// Where the statement begins.
+    pub(crate) place: Place,
+    pub(crate) memory_limit_bytes: usize,
+    pub(crate) spill_limit_bytes: u64,
+}
+
+impl Failing {
+    /// Sorts an error of a running statement by what the user would do about it.
+    pub(crate) fn error(&self, error: DataFusionError) -> QueryError {
+        let error = match unpack(error) {
+            Ok(ours) => return ours,
+            Err(error) => error,
         };
+        // Operators that several others read share one error, which cannot be taken out of it.
+        if let DataFusionError::External(inner) = unwrapped(&error)
+            && let Some(QueryError::Tail(inner)) = inner.downcast_ref::<QueryError>()
+        {
+            return QueryError::Tail(inner.clone());
+        }
+        if let DataFusionError::ResourcesExhausted(detail) = unwrapped(&error) {
+            let detail = detail
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches([':', ' '])
+                .to_owned();
+            return QueryError::OutOfMemory {
+                limit_bytes: self.memory_limit_bytes,
+                detail,
+            };
+        }
+        let text = one_line(&error);
+        if text.contains(SPILL_LIMIT_REACHED) {
+            return QueryError::SpillFull {
+                limit_bytes: self.spill_limit_bytes,
+            };
+        }
+        // The Parquet reader keeps the store's error as text only.
+        let gone = text
+            .split_once("Object at location ")
+            .and_then(|(_, rest)| rest.split_once(" not found"));
+        if let Some((path, _)) = gone {
+            return QueryError::FileGone {
+                path: path.to_owned(),
+            };
+        }
+        self.failed(text)
     }
-    let text = one_line(&error);
-    // The Parquet reader keeps the store's error as text only.
-    let gone = text
-        .split_once("Object at location ")
-        .and_then(|(_, rest)| rest.split_once(" not found"));
-    if let Some((path, _)) = gone {
-        return QueryError::FileGone {
-            path: path.to_owned(),
-        };
+
+    /// An error of the statement as it runs.
+    pub(crate) fn failed(&self, text: String) -> QueryError {
+        let source = self.text.source();
+        let place = place_of_quoted(source, self.place, &text).unwrap_or(self.place);
+        QueryError::Execution(source.error_at(place, format!("the query failed: {text}")))
     }
-    QueryError::Execution(text)
+}
+
+/// The literal that an error quotes, when the text holds it exactly once from the statement on.
+fn place_of_quoted(source: Source<'_>, statement: Place, text: &str) -> Option<Place> {
+    let quoted = text.split('\'').nth(1).filter(|quoted| !quoted.is_empty())?;
+    let tokens = Tokenizer::new(&GenericDialect {}, source.sql)
+        .tokenize_with_location()
+        .ok()?;
+    let places = tokens.iter().filter_map(|token| {
+        let place = Place::of(token);
+        let is_it = matches!(&token.token, Token::SingleQuotedString(literal) if literal == quoted);
+        (is_it && (place.line, place.column) >= (statement.line, statement.column)).then_some(place)
+    });
+    let mut places = places.take(2);
+    let first = places.next()?;
+    places.next().is_none().then_some(first)
 }
 
 /// Sends one of our errors through DataFusion; [`unpack`] takes it out at the other end.
@@ -229,6 +285,13 @@ fn one_line(error: &DataFusionError) -> String {
     };
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut rest = text.as_str();
+    // Constants are worked out by a rule of the optimizer, which puts its name before what is wrong.
+    if let Some((_, cause)) = rest
+        .strip_prefix("Optimizer rule '")
+        .and_then(|rule| rule.split_once("' failed caused by "))
+    {
+        rest = cause;
+    }
     for prefix in [
         "Error during planning: ",
         "Execution error: ",

@@ -29,6 +29,12 @@ pub(crate) fn explain(error: &DataFusionError, text: String) -> String {
             did_you_mean(&near_names(name, &functions))
         );
     }
+    // What one of our functions says of its arguments' types.
+    if let Some((_, said)) = text.split_once("user-defined coercion failed with: ") {
+        let said = said.strip_prefix("Error during planning: ").unwrap_or(said);
+        let said = said.split(" No function matches").next().unwrap_or(said);
+        return said.trim_end_matches('.').to_owned();
+    }
     text
 }
 
@@ -63,7 +69,7 @@ fn unknown_column(field: &Column, valid_fields: &[Column]) -> String {
     format!("no column named {}{hint}", field.name)
 }
 
-fn did_you_mean(near: &[&str]) -> String {
+pub(crate) fn did_you_mean(near: &[&str]) -> String {
     if near.is_empty() {
         String::new()
     } else {
@@ -72,7 +78,7 @@ fn did_you_mean(near: &[&str]) -> String {
 }
 
 /// The names that a typing mistake may have meant, nearest first, at most three.
-fn near_names<'a>(wanted: &str, names: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn near_names<'a>(wanted: &str, names: &[&'a str]) -> Vec<&'a str> {
     let wanted = wanted.to_lowercase();
     let limit = (wanted.chars().count() / 3).max(1);
     let mut near: Vec<(usize, &str)> = names

@@ -54,6 +54,22 @@ impl Place {
     }
 }
 
+/// A text and how errors call it.
+#[derive(Debug)]
+pub(crate) struct Text {
+    pub name: String,
+    pub sql: String,
+}
+
+impl Text {
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source {
+            name: &self.name,
+            sql: &self.sql,
+        }
+    }
+}
+
 /// The text that is run, for messages that point into it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Source<'a> {

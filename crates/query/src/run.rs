@@ -1,34 +1,39 @@
-//! A SQL text, statement by statement: all of it is parsed first, then each statement is checked, planned and streamed
-//! into the sink. The first error stops, and says its place.
+//! Running: each statement is planned, its parameters bound, its rows streamed. The first error stops, and says its place.
 //!
-//! Only what reads is run: queries, EXPLAIN, DESCRIBE and SHOW. Anything else is refused before it is planned, and once
-//! more on the plan (a SELECT can hide an INTO).
+//! Statements compute on threads of their own, never on those of whoever waits for the rows: time limits, signals and other
+//! requests are seen to at any moment. Dropping a [`ResultStream`], or the future of [`QueryEngine::run`], ends the query where
+//! its operators next give way. Two batches at most wait for a reader.
 
-use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::TableReference;
 use datafusion::common::cast::as_string_array;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
-use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::Statement as SqlStatement;
-use datafusion::sql::sqlparser::tokenizer::Token;
+use datafusion::sql::parser::Statement;
 use futures::StreamExt;
-use loginlake_lake::TableName;
-use tokio::runtime::Handle;
-use tokio::sync::oneshot;
+use futures::future::{AbortHandle, Abortable};
+use tokio::runtime::{self, Handle, Runtime};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
-use crate::error::{QueryError, execution_error, planning_error};
-use crate::nesting::{PLANNING_STACK_BYTES, check_nesting};
-use crate::place::{Place, Source};
+use crate::error::{Failing, QueryError, planning_error};
+use crate::nesting::PLANNING_STACK_BYTES;
+use crate::params::bind::{BindError, Bindings};
+use crate::params::{ParameterError, Params};
+use crate::script::Script;
 use crate::session::QueryEngine;
+
+/// Stack of each computing thread: what the deepest expression that is accepted was seen to need unoptimised, and more.
+const COMPUTING_STACK_BYTES: usize = 8 << 20;
+/// Batches that wait for whoever reads the rows.
+const WAITING_BATCHES: usize = 2;
 
 /// Receives results: for each statement one `begin`, then its rows, then one `end`.
 pub trait ResultSink: Send {
@@ -65,153 +70,290 @@ pub struct StatementOutcome {
     pub truncated: bool,
 }
 
-/// The tables of a lake that a SQL text names, before anything is read. All of them when it asks for more than rows, and none
-/// when it cannot be parsed: running it says why.
-pub fn tables_named(sql: &str) -> BTreeSet<TableName> {
-    let source = Source { name: "", sql };
-    let mut found = BTreeSet::new();
-    if check_nesting(source).is_err() {
-        return found;
+/// The rows of one statement, as they come. Dropping it stops the query.
+#[derive(Debug)]
+pub struct ResultStream {
+    schema: SchemaRef,
+    is_explain: bool,
+    /// The first rows are awaited before a stream is given out: most errors of a running query come here.
+    first: Option<RecordBatch>,
+    batches: mpsc::Receiver<Result<RecordBatch, DataFusionError>>,
+    /// `None` once it has said how it ended.
+    work: Option<Work>,
+    failing: Failing,
+    deadline: Deadline,
+    max_rows: Option<u64>,
+    outcome: StatementOutcome,
+}
+
+/// The time limit of a run.
+#[derive(Debug, Clone, Copy)]
+struct Deadline(Option<(Instant, Duration)>);
+
+impl Deadline {
+    fn after(limit: Option<Duration>) -> Self {
+        Self(limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit))))
     }
-    for parsed in parse(source).unwrap_or_default() {
-        let is_query = match &parsed.statement {
-            Statement::Statement(statement) => matches!(statement.as_ref(), SqlStatement::Query(_)),
-            _ => false,
-        };
-        match resolve_table_references(&parsed.statement, true) {
-            Ok((tables, _)) if is_query && !tables.iter().any(is_about_tables) => {
-                let named = |name: &TableName| tables.iter().any(|table| table.table() == name.as_str());
-                found.extend(TableName::ALL.into_iter().filter(named));
-            }
-            _ => return TableName::ALL.into_iter().collect(),
+
+    async fn wait<T>(self, work: impl Future<Output = T>) -> Result<T, QueryError> {
+        match self.0 {
+            Some((end, limit)) => timeout_at(end, work)
+                .await
+                .map_err(|_| QueryError::Timeout { limit }),
+            None => Ok(work.await),
         }
     }
-    found
 }
 
-fn is_about_tables(table: &TableReference) -> bool {
-    table.schema() == Some("information_schema")
-}
+/// The task that runs a plan; ended when dropped.
+#[derive(Debug)]
+struct Work(JoinHandle<()>);
 
-/// A parsed statement, and where it begins.
-struct Parsed {
-    statement: Statement,
-    place: Place,
-    /// Its first word, in capitals.
-    verb: String,
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl QueryEngine {
-    /// Runs every statement of `sql`, their results one after another into `sink`. `source_name` is how errors call the
-    /// text: a file name, or `-e`.
+    /// Runs every statement of `sql`, which has no parameters or defaults for all of them, their results one after another
+    /// into `sink`. `source_name` is how errors call the text: a file name, or `-e`.
     ///
     /// # Errors
-    /// The first that occurs; statements before it have given their results, none after it is run.
+    /// As [`Self::run_script`], and those of [`Script::parse`].
     pub async fn run(
         &self,
         sql: &str,
         source_name: &str,
         sink: &mut dyn ResultSink,
     ) -> Result<RunSummary, QueryError> {
-        let source = Source {
-            name: source_name,
-            sql,
-        };
-        let work = self.run_statements(source, sink);
-        match self.options().timeout {
-            Some(limit) => tokio::time::timeout(limit, work)
-                .await
-                .unwrap_or(Err(QueryError::Timeout { limit })),
-            None => work.await,
-        }
+        self.run_script(&Script::parse(sql, source_name)?, &Params::new(), sink)
+            .await
     }
 
-    async fn run_statements(
+    /// Runs every statement of a script with these parameters, their results one after another into `sink`, within the limits
+    /// of the engine. The time limit holds for all statements together.
+    ///
+    /// # Errors
+    /// The first that occurs; statements before it have given their results, none after it is run. What is wrong with the
+    /// parameters is said before anything runs.
+    pub async fn run_script(
         &self,
-        source: Source<'_>,
+        script: &Script,
+        params: &Params,
         sink: &mut dyn ResultSink,
     ) -> Result<RunSummary, QueryError> {
-        check_nesting(source)?;
-        let statements = parse(source)?;
-        for parsed in &statements {
-            refuse_writing(source, parsed)?;
-        }
+        let bindings = Bindings::new(script.source_name(), script.parameters(), params)?;
+        let deadline = Deadline::after(self.options().timeout);
         let mut summary = RunSummary::default();
-        for parsed in statements {
-            summary
-                .statements
-                .push(self.run_statement(source, parsed, sink).await?);
+        for index in 0..script.statement_count() {
+            let mut stream = self
+                .stream_bound(script, index, Arc::clone(&bindings), deadline)
+                .await?;
+            sink.begin(stream.schema())?;
+            while let Some(batch) = stream.next().await? {
+                sink.rows(&batch)?;
+                // Batches may be there faster than they are written: whoever wants to stop this gets a turn.
+                tokio::task::yield_now().await;
+            }
+            sink.end()?;
+            summary.statements.push(stream.outcome());
         }
         Ok(summary)
     }
 
-    async fn run_statement(
+    /// Starts one statement of a script, counted from 0, and gives its rows as they come, within the limits of the engine;
+    /// the time limit begins now. For those who do more with rows than a [`ResultSink`] can, or several at a time.
+    ///
+    /// # Errors
+    /// The parameters do not fit, the statement cannot be planned, or it fails before its first rows.
+    ///
+    /// # Panics
+    /// When the script has no such statement.
+    pub async fn stream(
         &self,
-        source: Source<'_>,
-        parsed: Parsed,
-        sink: &mut dyn ResultSink,
-    ) -> Result<StatementOutcome, QueryError> {
-        let Parsed {
-            statement,
-            place,
-            verb,
-        } = parsed;
-        let is_explain = matches!(statement, Statement::Explain(_));
+        script: &Script,
+        statement: usize,
+        params: &Params,
+    ) -> Result<ResultStream, QueryError> {
+        let bindings = Bindings::new(script.source_name(), script.parameters(), params)?;
+        let deadline = Deadline::after(self.options().timeout);
+        self.stream_bound(script, statement, bindings, deadline).await
+    }
+
+    async fn stream_bound(
+        &self,
+        script: &Script,
+        statement: usize,
+        bindings: Arc<Bindings>,
+        deadline: Deadline,
+    ) -> Result<ResultStream, QueryError> {
+        let parsed = &script.statements()[statement];
+        let (text, place) = (Arc::clone(script.text()), parsed.place);
+        let is_explain = matches!(parsed.statement, Statement::Explain(_));
         let state = self.context().state();
         let context = state.task_ctx();
-        let plan = on_large_stack(plan(state, statement))
-            .await?
+        let planned = plan(state, script.clone(), statement, bindings);
+        let plan = deadline
+            .wait(on_large_stack(planned))
+            .await??
             .map_err(|error| match error {
-                PlanError::Writes => refusal(source, place, &verb),
-                PlanError::Planning(error) => planning_error(source, error, place),
+                PlanError::Writes => parsed.refusal(text.source()),
+                PlanError::Parameter(error) => {
+                    let at = script.placeholder_after(&error.name, place);
+                    QueryError::Parameter(error.at(text.source(), at))
+                }
+                PlanError::Planning(error) => planning_error(text.source(), error, place),
             })?;
 
-        let running = |error| execution_error(error, self.options().memory_limit_bytes);
-        let mut stream = execute_stream(plan, context).map_err(running)?;
+        let failing = Failing {
+            text,
+            place,
+            memory_limit_bytes: self.options().memory_limit_bytes,
+            spill_limit_bytes: self.options().max_spill_bytes,
+        };
         let schema = if is_explain {
             explain_schema()
         } else {
-            stream.schema()
+            plan.schema()
         };
-        // The first rows are awaited before anything is written: most errors of a running query come here.
-        let mut next = stream.next().await.transpose().map_err(running)?;
-        sink.begin(&schema)?;
-        let mut outcome = StatementOutcome::default();
-        while let Some(batch) = next {
-            let batch = if is_explain {
-                plan_lines(&batch).map_err(running)?
-            } else {
-                batch
+        let (sender, batches) = mpsc::channel(WAITING_BATCHES);
+        let work = Work(computing()?.spawn(async move {
+            let mut stream = match execute_stream(plan, context) {
+                Ok(stream) => stream,
+                Err(error) => {
+                    let _ = sender.send(Err(error)).await;
+                    return;
+                }
             };
-            let left = self
-                .options()
-                .max_rows
-                .map_or(u64::MAX, |limit| limit - outcome.rows);
-            let wanted = usize::try_from(left).map_or(batch.num_rows(), |left| left.min(batch.num_rows()));
-            if wanted > 0 {
-                sink.rows(&batch.slice(0, wanted))?;
-                outcome.rows += wanted as u64;
+            while let Some(batch) = stream.next().await {
+                let failed = batch.is_err();
+                // Nobody receives any more when the stream was dropped.
+                if sender.send(batch).await.is_err() || failed {
+                    break;
+                }
             }
-            if wanted < batch.num_rows() {
-                outcome.truncated = true;
-                break;
-            }
-            next = stream.next().await.transpose().map_err(running)?;
-        }
-        sink.end()?;
-        Ok(outcome)
+        }));
+        let mut result = ResultStream {
+            schema,
+            is_explain,
+            first: None,
+            batches,
+            work: Some(work),
+            failing,
+            deadline,
+            max_rows: self.options().max_rows,
+            outcome: StatementOutcome::default(),
+        };
+        result.first = result.receive().await?;
+        Ok(result)
     }
+}
+
+impl ResultStream {
+    /// The columns.
+    pub fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Rows that were given so far, and whether the row limit left rows out.
+    pub fn outcome(&self) -> StatementOutcome {
+        self.outcome
+    }
+
+    /// The next rows; `None` at the end, or at the row limit.
+    ///
+    /// # Errors
+    /// The query failed, ran out of memory or of time; what was given before is not all.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        loop {
+            let batch = match self.first.take() {
+                Some(first) => first,
+                None => match self.receive().await? {
+                    Some(next) => next,
+                    None => return Ok(None),
+                },
+            };
+            let left = self.max_rows.map_or(u64::MAX, |limit| limit - self.outcome.rows);
+            let wanted = usize::try_from(left).map_or(batch.num_rows(), |left| left.min(batch.num_rows()));
+            if wanted < batch.num_rows() {
+                self.outcome.truncated = true;
+                self.work = None;
+                self.batches.close();
+            }
+            if wanted > 0 {
+                self.outcome.rows += wanted as u64;
+                return Ok(Some(batch.slice(0, wanted)));
+            }
+        }
+    }
+
+    async fn receive(&mut self) -> Result<Option<RecordBatch>, QueryError> {
+        if self.outcome.truncated {
+            return Ok(None);
+        }
+        match self.deadline.wait(self.batches.recv()).await? {
+            Some(Ok(batch)) if self.is_explain => plan_lines(&batch)
+                .map(Some)
+                .map_err(|error| self.failing.error(error)),
+            Some(Ok(batch)) => Ok(Some(batch)),
+            Some(Err(error)) => Err(self.failing.error(error)),
+            None => match self.work.take() {
+                Some(mut work) => match (&mut work.0).await {
+                    Err(error) if error.is_panic() => Err(self
+                        .failing
+                        .failed("an operator panicked; simplify the statement, and report this".to_owned())),
+                    Ok(()) => Ok(None),
+                    Err(error) => Err(self.failing.failed(format!("it was stopped: {error}"))),
+                },
+                None => Ok(None),
+            },
+        }
+    }
+}
+
+/// The threads that all statements of the process compute on. They are never waited for: a process ends when its answer is
+/// written.
+fn computing() -> Result<&'static Runtime, QueryError> {
+    static COMPUTING: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = COMPUTING.get() {
+        return Ok(runtime);
+    }
+    let runtime = runtime::Builder::new_multi_thread()
+        .thread_name("query")
+        .thread_stack_size(COMPUTING_STACK_BYTES)
+        .enable_all()
+        .build()
+        .map_err(|error| QueryError::Setup(format!("no threads to compute on: {error}")))?;
+    // Another one may have been first; this one has no work yet.
+    if let Err(second) = COMPUTING.set(runtime) {
+        second.shutdown_background();
+    }
+    COMPUTING
+        .get()
+        .ok_or_else(|| QueryError::Setup("no threads to compute on".to_owned()))
 }
 
 /// Why there is no plan.
 enum PlanError {
     /// The statement would do more than read.
     Writes,
+    Parameter(ParameterError),
     Planning(DataFusionError),
 }
 
 /// The plan of one statement, which is sure to only read.
-async fn plan(state: SessionState, statement: Statement) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+async fn plan(
+    state: SessionState,
+    script: Script,
+    statement: usize,
+    bindings: Arc<Bindings>,
+) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    // Copied here, because only here the stack is large enough for any of them.
+    let mut statement = script.statements()[statement].statement.clone();
+    if !bindings.is_empty() {
+        bindings.declare_types(&mut statement);
+    }
     let plan = state
         .statement_to_plan(statement)
         .await
@@ -221,102 +363,46 @@ async fn plan(state: SessionState, statement: Statement) -> Result<Arc<dyn Execu
         .with_allow_dml(false)
         .with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|_| PlanError::Writes)?;
+    let plan = bindings.bind(plan).map_err(|error| match error {
+        BindError::Value(error) => PlanError::Parameter(error),
+        BindError::Planning(error) => PlanError::Planning(error),
+    })?;
     state
         .create_physical_plan(&plan)
         .await
         .map_err(PlanError::Planning)
 }
 
-/// Runs `work` on a thread with a stack of [`PLANNING_STACK_BYTES`], inside the caller's runtime.
+/// Runs `work` on a thread with a stack of [`PLANNING_STACK_BYTES`], inside the caller's runtime. The thread ends when the
+/// caller no longer waits.
 async fn on_large_stack<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, QueryError> {
     let runtime = Handle::current();
     let (sender, receiver) = oneshot::channel();
+    let (stop, registration) = AbortHandle::new_pair();
+    let _stop = StopOnDrop(stop);
     std::thread::Builder::new()
         .name("plan".to_owned())
         .stack_size(PLANNING_STACK_BYTES)
         .spawn(move || {
-            // Nobody receives when the time limit ended the run.
-            let _ = sender.send(runtime.block_on(work));
+            if let Ok(result) = runtime.block_on(Abortable::new(work, registration)) {
+                // Nobody receives when the time limit ended the run just now.
+                let _ = sender.send(result);
+            }
         })
         .map_err(|error| QueryError::Setup(format!("no thread to plan on: {error}")))?;
     receiver
         .await
-        .map_err(|_| QueryError::Execution("the planner panicked: simplify the statement".to_owned()))
+        .map_err(|_| QueryError::Setup("the planner panicked: simplify the statement".to_owned()))
 }
 
-/// All statements of the text, separated by `;`.
-fn parse(source: Source<'_>) -> Result<Vec<Parsed>, QueryError> {
-    let start = Place {
-        line: 1,
-        column: 1,
-        length: 1,
-    };
-    let mut parser = DFParserBuilder::new(source.sql)
-        .build()
-        .map_err(|error| planning_error(source, error, start))?;
-    let mut statements = Vec::new();
-    let mut separated = true;
-    loop {
-        while parser.parser.consume_token(&Token::SemiColon) {
-            separated = true;
-        }
-        let next = parser.parser.peek_token();
-        if next.token == Token::EOF {
-            break;
-        }
-        let place = Place::of(&next);
-        if !separated {
-            let message = format!("expected ; or the end of the text, found {}", next.token);
-            return Err(QueryError::Sql(source.error_at(place, message)));
-        }
-        let statement = parser
-            .parse_statement()
-            .map_err(|error| planning_error(source, error, place))?;
-        statements.push(Parsed {
-            statement,
-            place,
-            verb: next.token.to_string().to_uppercase(),
-        });
-        separated = false;
-    }
-    if statements.is_empty() {
-        return Err(QueryError::NoStatement {
-            source_name: source.name.to_owned(),
-        });
-    }
-    Ok(statements)
-}
+struct StopOnDrop(AbortHandle);
 
-/// Refuses a statement that does anything but read.
-fn refuse_writing(source: Source<'_>, parsed: &Parsed) -> Result<(), QueryError> {
-    if reads_only(&parsed.statement) {
-        Ok(())
-    } else {
-        Err(refusal(source, parsed.place, &parsed.verb))
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
-}
-
-fn reads_only(statement: &Statement) -> bool {
-    match statement {
-        Statement::Statement(statement) => matches!(
-            statement.as_ref(),
-            SqlStatement::Query(_)
-                | SqlStatement::ExplainTable { .. }
-                | SqlStatement::ShowTables { .. }
-                | SqlStatement::ShowColumns { .. }
-                | SqlStatement::ShowFunctions { .. }
-                | SqlStatement::ShowVariable { .. }
-        ),
-        Statement::Explain(explain) => reads_only(&explain.statement),
-        Statement::CreateExternalTable(_) | Statement::CopyTo(_) | Statement::Reset(_) => false,
-    }
-}
-
-fn refusal(source: Source<'_>, place: Place, verb: &str) -> QueryError {
-    let message = format!("{verb} is refused: queries only read; write SELECT, EXPLAIN, DESCRIBE or SHOW");
-    QueryError::ReadOnly(source.error_at(place, message))
 }
 
 fn explain_schema() -> SchemaRef {

@@ -7,19 +7,26 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider};
 use datafusion::execution::SessionStateDefaults;
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
+use datafusion::execution::memory_pool::TrackConsumersPool;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use loginlake_lake::Lake;
+use loginlake_events::regions::RegionTable;
+use loginlake_lake::{Lake, TableName};
 
 use crate::counts::CountFewValues;
 use crate::error::QueryError;
+use crate::limits::cancel::physical_rules;
+use crate::limits::memory::SharedMemory;
+use crate::limits::spill::{SpillArea, SpillFactory};
 use crate::tables::LakeSchema;
 use crate::view::{TableFacts, View};
 
@@ -39,6 +46,12 @@ pub struct QueryOptions {
     pub timeout: Option<Duration>,
     /// Rows that each statement gives at most; what is left out is reported. Default: no limit.
     pub max_rows: Option<u64>,
+    /// Directory for temporary files of queries that need more than their memory. Default: the system's (`TMPDIR`).
+    pub spill_directory: PathBuf,
+    /// Bytes that these files may hold together. Default: 16 GiB.
+    pub max_spill_bytes: u64,
+    /// What locales mean to the functions `region_of` and `local_time`: the table that ingestion uses. Default: the built-in one.
+    pub regions: Option<RegionTable>,
     /// Threads' worth of work that a plan is cut into. Default: the number of cores.
     pub target_partitions: usize,
 }
@@ -49,6 +62,9 @@ impl Default for QueryOptions {
             memory_limit_bytes: 1 << 30,
             timeout: None,
             max_rows: None,
+            spill_directory: std::env::temp_dir(),
+            max_spill_bytes: 16 << 30,
+            regions: None,
             target_partitions: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
         }
     }
@@ -59,6 +75,7 @@ pub struct QueryEngine {
     context: SessionContext,
     tables: Arc<LakeSchema>,
     options: QueryOptions,
+    spill: Arc<SpillArea>,
 }
 
 impl fmt::Debug for QueryEngine {
@@ -85,9 +102,13 @@ impl QueryEngine {
     /// As [`Self::open`].
     pub fn open_view(lake: &Lake, options: QueryOptions, view: View) -> Result<Self, QueryError> {
         let setup = |error: datafusion::error::DataFusionError| QueryError::Setup(error.strip_backtrace());
-        let pool = TrackConsumersPool::new(FairSpillPool::new(options.memory_limit_bytes), NAMED_CONSUMERS);
+        let pool = TrackConsumersPool::new(SharedMemory::new(options.memory_limit_bytes), NAMED_CONSUMERS);
+        let spill = SpillArea::new(options.spill_directory.clone(), options.max_spill_bytes);
+        let disk =
+            DiskManagerBuilder::default().with_temp_file_factory(Arc::new(SpillFactory(Arc::clone(&spill))));
         let runtime = RuntimeEnvBuilder::new()
             .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(disk)
             .build_arc()
             .map_err(setup)?;
         runtime.register_object_store(&lake.object_store_url(), lake.object_store());
@@ -102,11 +123,12 @@ impl QueryEngine {
             .with_config(session_config(&options))
             .with_runtime_env(runtime)
             .with_expr_planners(SessionStateDefaults::default_expr_planners())
-            .with_scalar_functions(SessionStateDefaults::default_scalar_functions())
+            .with_scalar_functions(scalar_functions(options.regions.clone()))
             .with_higher_order_functions(SessionStateDefaults::default_higher_order_functions())
             .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
             .with_window_functions(SessionStateDefaults::default_window_functions())
             .with_table_function_list(SessionStateDefaults::default_table_functions())
+            .with_physical_optimizer_rules(physical_rules())
             .with_physical_optimizer_rule(Arc::new(CountFewValues))
             .build();
         let context = SessionContext::new_with_state(state);
@@ -115,6 +137,7 @@ impl QueryEngine {
             context,
             tables,
             options,
+            spill,
         })
     }
 
@@ -123,9 +146,35 @@ impl QueryEngine {
         self.tables.pinned_versions()
     }
 
+    /// Pins tables before a statement names them, and says what is known of them: by this it is known whether an earlier
+    /// answer still holds, before anything is run.
+    ///
+    /// # Errors
+    /// A table's log cannot be read, or the lake has no table at all.
+    pub async fn pin(
+        &self,
+        tables: impl IntoIterator<Item = TableName>,
+    ) -> Result<Vec<TableFacts>, QueryError> {
+        let mut facts = Vec::new();
+        for table in tables {
+            facts.push(self.tables.pin(table).await?);
+        }
+        Ok(facts)
+    }
+
     /// What is known of the tables that statements have named so far.
     pub fn table_facts(&self) -> Vec<TableFacts> {
         self.tables.facts()
+    }
+
+    /// Bytes that queries have written to temporary files so far.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.spill.written_bytes()
+    }
+
+    /// Bytes that the operators of running queries hold now.
+    pub fn held_bytes(&self) -> usize {
+        self.context.runtime_env().memory_pool.reserved()
     }
 
     pub(crate) fn context(&self) -> &SessionContext {
@@ -137,9 +186,15 @@ impl QueryEngine {
     }
 }
 
-/// The names of all functions of a session, for hints.
-pub(crate) fn function_names() -> Vec<String> {
-    let scalar = SessionStateDefaults::default_scalar_functions();
+fn scalar_functions(regions: Option<RegionTable>) -> Vec<Arc<ScalarUDF>> {
+    let mut functions = SessionStateDefaults::default_scalar_functions();
+    functions.extend(crate::functions::all(regions));
+    functions
+}
+
+/// The names of all functions that SQL can call, sorted: for hints and completion.
+pub fn function_names() -> Vec<String> {
+    let scalar = scalar_functions(None);
     let aggregate = SessionStateDefaults::default_aggregate_functions();
     let window = SessionStateDefaults::default_window_functions();
     let names = scalar.iter().map(|function| function.name().to_owned());
@@ -161,6 +216,10 @@ fn session_config(options: &QueryOptions) -> SessionConfig {
     let settings = config.options_mut();
     // The places of names, for the caret of an error.
     settings.sql_parser.collect_spans = true;
+    // What each sort sets aside for merging its spilled runs: a part of what it has, where that is little.
+    let share = options.memory_limit_bytes / options.target_partitions.max(1) / 8;
+    settings.execution.sort_spill_reservation_bytes =
+        settings.execution.sort_spill_reservation_bytes.min(share);
     // Takes effect where filters are evaluated while decoding (`pushdown_filters`), which stays at DataFusion's default.
     settings.execution.parquet.reorder_filters = true;
     config

@@ -76,4 +76,7 @@ pub struct TableFacts {
     pub rows: Option<u64>,
     /// The newest `event_time`, epoch milliseconds; `None` when it has no such column, no row, or the log does not say it.
     pub newest_event_ms: Option<i64>,
+    /// Stands for the names of its files, in any order. It tells a table from one that was made anew and has the same version;
+    /// only to be compared within one build of this software.
+    pub files_hash: u64,
 }

@@ -1,11 +1,24 @@
 //! The event contract as it is configured: the same settings give the same rules in every process, on both paths.
 
+use std::path::Path;
+
 use loginlake_events::Contract;
 use loginlake_events::privacy::{PersonalField as Field, Privacy};
 use loginlake_events::regions::RegionTable;
 
 use crate::config::{PersonalField, ResolvedContract};
 use crate::exit::ExitError;
+
+/// The table of regions of a file.
+///
+/// # Errors
+/// A usage error: the file cannot be read, or is no such table.
+pub fn regions(path: &Path) -> Result<RegionTable, ExitError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| ExitError::usage(format!("cannot read --regions {}: {error}", path.display())))?;
+    RegionTable::from_csv(&text)
+        .map_err(|error| ExitError::usage(format!("--regions {}: {error}", path.display())))
+}
 
 /// The contract, with the regions file read and the privacy set up.
 ///
@@ -16,12 +29,7 @@ pub fn contract(resolved: &ResolvedContract) -> Result<Contract, ExitError> {
         .earliest_ms(resolved.earliest_ms)
         .max_ahead_ms(resolved.max_ahead_ms);
     if let Some(path) = &resolved.regions_file {
-        let text = std::fs::read_to_string(path).map_err(|error| {
-            ExitError::usage(format!("cannot read --regions {}: {error}", path.display()))
-        })?;
-        let table = RegionTable::from_csv(&text)
-            .map_err(|error| ExitError::usage(format!("--regions {}: {error}", path.display())))?;
-        builder = builder.regions(table);
+        builder = builder.regions(regions(path)?);
     }
     let fields: Vec<Field> = resolved
         .pseudonymise

@@ -3,7 +3,7 @@
 use crate::event::UNKNOWN;
 use crate::json::Value;
 use crate::reason::{Field, RejectReason, Rejection};
-use crate::regions::{Place, RegionTable};
+use crate::regions::{Place, RegionTable, letters_of};
 
 /// The rule of `locale`; `None` when it is missing.
 pub(crate) fn locale<'t>(value: Value<'_>, regions: &'t RegionTable) -> Result<Option<&'t Place>, Rejection> {
@@ -13,17 +13,8 @@ pub(crate) fn locale<'t>(value: Value<'_>, regions: &'t RegionTable) -> Result<O
     if text == UNKNOWN {
         return Ok(None);
     }
-    let letters = match *text.as_bytes() {
-        [first, second] => [first, second],
-        [l1, l2, b'-' | b'_', first, second] if l1.is_ascii_alphabetic() && l2.is_ascii_alphabetic() => {
-            [first, second]
-        }
-        _ => {
-            return Err(bad_locale(
-                "must be two letters, or a language and two letters such as en-RI",
-            ));
-        }
-    };
+    let letters = letters_of(&text)
+        .ok_or_else(|| bad_locale("must be two letters, or a language and two letters such as en-RI"))?;
     match regions.find(letters) {
         Some(place) => Ok(Some(place)),
         None => Err(bad_locale(

@@ -162,8 +162,9 @@ pub(super) struct Groups {
     columns: Vec<Values>,
     nulls: Vec<ScalarValue>,
     counts: Counts,
-    /// For each column the numbers of a batch; kept for the next one.
+    /// For each column the numbers of a batch, and the combinations; kept for the next one.
     numbers: Vec<Vec<u32>>,
+    places: Vec<u64>,
 }
 
 impl Groups {
@@ -181,6 +182,7 @@ impl Groups {
                 counts: vec![0],
             },
             numbers: vec![Vec::new(); types.len()],
+            places: Vec::new(),
             nulls,
         })
     }
@@ -212,7 +214,7 @@ impl Groups {
             .fold(0_u64, |place, (number, shift)| {
                 place | u64::from(*number) << shift
             });
-        let numbers = &self.numbers;
+        let (numbers, places) = (&self.numbers, &mut self.places);
         match (&mut self.counts, varying.as_slice()) {
             (Counts::Dense { counts, .. }, []) => counts[base as usize] += rows as i64,
             (Counts::Dense { counts, .. }, [one]) => {
@@ -228,13 +230,23 @@ impl Groups {
                 }
             }
             (counts, varying) => {
-                for row in 0..rows {
-                    let place = varying.iter().fold(base, |place, index| {
-                        place | u64::from(numbers[*index][row]) << shifts[*index]
-                    });
-                    match counts {
-                        Counts::Dense { counts, .. } => counts[place as usize] += 1,
-                        Counts::Sparse(counts) => *counts.entry(place).or_insert(0) += 1,
+                places.clear();
+                places.resize(rows, base);
+                for index in varying {
+                    for (place, number) in places.iter_mut().zip(&numbers[*index]) {
+                        *place |= u64::from(*number) << shifts[*index];
+                    }
+                }
+                match counts {
+                    Counts::Dense { counts, .. } => {
+                        for place in places {
+                            counts[*place as usize] += 1;
+                        }
+                    }
+                    Counts::Sparse(counts) => {
+                        for place in places {
+                            *counts.entry(*place).or_insert(0) += 1;
+                        }
                     }
                 }
             }

@@ -63,6 +63,18 @@ impl LakeSchema {
             .collect()
     }
 
+    /// Loads a table now, if it is not pinned yet.
+    pub(crate) async fn pin(&self, name: TableName) -> Result<TableFacts, QueryError> {
+        let index = TABLES.iter().position(|table| *table == name).unwrap_or_default();
+        Ok(self.pinned(index).await?.facts(name))
+    }
+
+    async fn pinned(&self, index: usize) -> Result<&Arc<LakeTable>, QueryError> {
+        self.tables[index]
+            .get_or_try_init(|| async { self.load(TABLES[index]).await.map(Arc::new) })
+            .await
+    }
+
     async fn load(&self, name: TableName) -> Result<LakeTable, QueryError> {
         let version = match &self.view {
             View::Newest => None,
@@ -147,10 +159,7 @@ impl SchemaProvider for LakeSchema {
         let Some(index) = TABLES.iter().position(|table| table.as_str() == name) else {
             return Ok(None);
         };
-        let table = self.tables[index]
-            .get_or_try_init(|| async { self.load(TABLES[index]).await.map(Arc::new) })
-            .await
-            .map_err(pack)?;
+        let table = self.pinned(index).await.map_err(pack)?;
         match &self.view {
             View::Fresh(fresh) => Ok(Some(Arc::new(FreshTable {
                 lake: Arc::clone(table),

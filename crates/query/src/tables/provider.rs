@@ -5,6 +5,7 @@
 //! files out, and evaluated by DataFusion on the rows.
 
 use std::cmp::Ordering;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -76,6 +77,13 @@ impl PrunableFile for LakeFile {
     }
 }
 
+/// A hash of the file's name, which is random and never used again.
+fn name_hash(file: &LakeFile) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    file.meta.location.as_ref().hash(&mut hasher);
+    hasher.finish()
+}
+
 impl LakeTable {
     /// The table at the version of `snapshot`.
     pub(super) fn pinned(lake: &Lake, name: TableName, snapshot: TableSnapshot) -> Result<Self, QueryError> {
@@ -121,6 +129,10 @@ impl LakeTable {
             newest_event_ms: newest_events
                 .try_fold(None, |newest: Option<i64>, event| Some(newest.max(Some(event?))))
                 .flatten(),
+            files_hash: self
+                .files
+                .iter()
+                .fold(0, |hash, file| hash.wrapping_add(name_hash(file))),
         }
     }
 

@@ -39,7 +39,7 @@ fn files_of(folder: &str) -> Vec<String> {
 }
 
 /// Compares with the golden file, or writes it when `LOGINLAKE_GOLDEN=rewrite`.
-fn check_golden(name: &str, answer: &str) {
+pub fn check_golden(name: &str, answer: &str) {
     let path = repository().join("tests/golden").join(format!("{name}.txt"));
     if std::env::var("LOGINLAKE_GOLDEN").is_ok_and(|value| value == "rewrite") {
         fs::write(&path, answer).unwrap();
