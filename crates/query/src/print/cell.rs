@@ -11,11 +11,11 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use serde_json::Value;
 
 /// What NULL looks like in a table: an empty text is something else.
-pub(super) const NULL: &str = "∅";
+pub(crate) const NULL: &str = "∅";
 
 /// How a column is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// Whole and decimal numbers: thousands separated, right.
     Number,
     /// Binary fractions: two decimals, right.
@@ -37,14 +37,10 @@ impl Kind {
             _ => Self::Text,
         }
     }
-
-    pub(super) fn is_right_aligned(self) -> bool {
-        self != Self::Text
-    }
 }
 
 /// A column of a batch, ready to give its values.
-pub(super) struct Cells<'a> {
+pub(crate) struct Cells<'a> {
     array: &'a ArrayRef,
     /// Nulls by meaning: also those of dictionaries and of columns that are nothing but NULL.
     nulls: Option<NullBuffer>,
@@ -55,7 +51,7 @@ pub(super) struct Cells<'a> {
 impl<'a> Cells<'a> {
     /// # Errors
     /// When a value of this type cannot be shown.
-    pub(super) fn new(array: &'a ArrayRef, field: &Field) -> io::Result<Self> {
+    pub(crate) fn new(array: &'a ArrayRef, field: &Field) -> io::Result<Self> {
         let formatter = ArrayFormatter::try_new(array.as_ref(), &FORMAT).map_err(unshowable)?;
         Ok(Self {
             array,
@@ -65,7 +61,7 @@ impl<'a> Cells<'a> {
         })
     }
 
-    pub(super) fn is_null(&self, row: usize) -> bool {
+    pub(crate) fn is_null(&self, row: usize) -> bool {
         self.nulls.as_ref().is_some_and(|nulls| nulls.is_null(row))
     }
 
@@ -74,7 +70,7 @@ impl<'a> Cells<'a> {
     }
 
     /// The value in full, as it is written into files. NULL gives an empty text.
-    pub(super) fn plain(&self, row: usize) -> io::Result<String> {
+    pub(crate) fn plain(&self, row: usize) -> io::Result<String> {
         if self.is_null(row) {
             return Ok(String::new());
         }
@@ -161,7 +157,7 @@ fn float_text(number: f64) -> String {
 }
 
 /// `38.1 %`; something between nothing and a twentieth of a per cent is not called nothing.
-fn per_cent(share: f64) -> String {
+pub(crate) fn per_cent(share: f64) -> String {
     if share > 0.0 && share < 0.0005 {
         "< 0.1 %".to_owned()
     } else {
@@ -170,7 +166,7 @@ fn per_cent(share: f64) -> String {
 }
 
 /// Two decimals, more for what would round to nothing.
-fn rounded(number: f64) -> String {
+pub(crate) fn rounded(number: f64) -> String {
     if !number.is_finite() || (number != 0.0 && number.abs() < 0.005) || number.abs() >= 1e15 {
         return float_text(number);
     }
@@ -178,7 +174,7 @@ fn rounded(number: f64) -> String {
 }
 
 /// `-1234567.5` as `-1,234,567.5`. A text that is no plain number stays as it is.
-fn separate_thousands(number: &str) -> String {
+pub(crate) fn separate_thousands(number: &str) -> String {
     let (sign, rest) = number.strip_prefix('-').map_or(("", number), |rest| ("-", rest));
     let (whole, fraction) = rest.find('.').map_or((rest, ""), |point| rest.split_at(point));
     if whole.is_empty() || !whole.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -196,7 +192,7 @@ fn separate_thousands(number: &str) -> String {
 }
 
 /// Makes a text safe for a terminal: nothing in it moves the cursor, changes a colour or turns the reading direction.
-pub(super) fn escape_control(text: &str) -> String {
+pub(crate) fn escape_control(text: &str) -> String {
     if !text.chars().any(is_unsafe) {
         return text.to_owned();
     }
@@ -216,9 +212,21 @@ pub(super) fn escape_control(text: &str) -> String {
     escaped
 }
 
-fn is_unsafe(c: char) -> bool {
+/// Control characters, and what is not seen but changes what is: directions of reading, tags, soft hyphens.
+pub(super) fn is_unsafe(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
+        )
 }
 
 #[cfg(test)]

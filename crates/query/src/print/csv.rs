@@ -1,29 +1,44 @@
 //! CSV by RFC 4180 with `\n` line ends.
 //!
 //! A text that a spreadsheet would take for a formula (it begins with `=`, `+`, `-`, `@`, a tab or a carriage return)
-//! gets a `'` in front, unless it is a number.
+//! gets a `'` in front, unless it is a number. On a terminal, control characters are written as `\u{1b}`; elsewhere they
+//! stay, because the data are the reader's.
 
 use std::io::{self, Write};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::cell::{Cells, Kind};
+use super::cell::{Cells, Kind, escape_control};
 
 /// State between the calls for one result.
 #[derive(Debug, Default)]
 pub(super) struct Csv {
     schema: Option<SchemaRef>,
+    escapes_control: bool,
 }
 
 impl Csv {
+    /// For a terminal.
+    pub(super) fn escape_control(&mut self) {
+        self.escapes_control = true;
+    }
+
+    fn push_text(&self, line: &mut String, text: &str) {
+        if self.escapes_control {
+            push_text(line, &escape_control(text));
+        } else {
+            push_text(line, text);
+        }
+    }
+
     pub(super) fn begin(&mut self, schema: &SchemaRef, out: &mut impl Write) -> io::Result<()> {
         let mut line = String::new();
         for (index, field) in schema.fields().iter().enumerate() {
             if index > 0 {
                 line.push(',');
             }
-            push_text(&mut line, field.name());
+            self.push_text(&mut line, field.name());
         }
         line.push('\n');
         self.schema = Some(schema.clone());
@@ -31,7 +46,7 @@ impl Csv {
     }
 
     pub(super) fn rows(&mut self, batch: &RecordBatch, out: &mut impl Write) -> io::Result<()> {
-        let schema = self.schema.get_or_insert_with(|| batch.schema());
+        let schema = self.schema.get_or_insert_with(|| batch.schema()).clone();
         let columns = batch
             .columns()
             .iter()
@@ -46,7 +61,7 @@ impl Csv {
                 }
                 match cells.kind() {
                     _ if cells.is_null(row) => {}
-                    Kind::Text => push_text(&mut lines, &cells.plain(row)?),
+                    Kind::Text => self.push_text(&mut lines, &cells.plain(row)?),
                     Kind::Number | Kind::Float | Kind::Share => lines.push_str(&cells.plain(row)?),
                 }
             }

@@ -1,13 +1,14 @@
 //! JSON: for each result one array of objects, a row per line, or (NDJSON) the objects alone, one per line.
 //!
-//! Numbers and booleans keep their type, lists and structs theirs; times, dates and decimals are texts.
+//! Control characters, and those that turn the direction of reading, are written as `\u001b`: the same value for a program,
+//! harmless on a terminal. Numbers and booleans keep their type, lists and structs theirs; times, dates and decimals are texts.
 
 use std::io::{self, Write};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
-use super::cell::Cells;
+use super::cell::{Cells, is_unsafe};
 
 /// State between the calls for one result.
 #[derive(Debug)]
@@ -65,9 +66,9 @@ impl Json {
                 if index > 0 {
                     text.push(b',');
                 }
-                serde_json::to_writer(&mut text, field.name())?;
+                push_json(&mut text, &serde_json::to_string(field.name())?);
                 text.push(b':');
-                serde_json::to_writer(&mut text, &cells.json(row)?)?;
+                push_json(&mut text, &serde_json::to_string(&cells.json(row)?)?);
             }
             text.push(b'}');
             if !self.is_array {
@@ -83,5 +84,38 @@ impl Json {
             (true, 0) => out.write_all(b"]\n"),
             (true, _) => out.write_all(b"\n]\n"),
         }
+    }
+}
+
+/// Adds what is JSON already, with escapes in place of what a terminal would obey: it can only stand within a string.
+fn push_json(text: &mut Vec<u8>, json: &str) {
+    if !json.chars().any(is_unsafe) {
+        text.extend_from_slice(json.as_bytes());
+        return;
+    }
+    for c in json.chars() {
+        if is_unsafe(c) {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                text.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+            }
+        } else {
+            text.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escapes_keep_the_value_and_spare_the_terminal() {
+        let value = "a\u{1b}[31m\u{9b}2J\u{202e}b\u{e0041}é東";
+        let mut text = Vec::new();
+        push_json(&mut text, &serde_json::to_string(value).unwrap());
+        let json = String::from_utf8(text).unwrap();
+        assert!(!json.chars().any(is_unsafe), "{json}");
+        assert!(json.contains("é東"), "{json}");
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), value);
     }
 }

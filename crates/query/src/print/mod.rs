@@ -1,26 +1,37 @@
-//! Results as text: aligned tables for people, CSV, JSON and NDJSON for programs.
+//! Results for people and programs: aligned tables, CSV, JSON, NDJSON and Parquet.
 //!
-//! - `cell`: one value as text or JSON;
+//! - `cell`: one value as text or JSON; `width`: texts in columns of a terminal;
 //! - `table`: aligned columns, light rules, fitted to a width;
 //! - `csv`: RFC 4180, with cells that a spreadsheet would run defused;
-//! - `json`: an array of objects, or one object per line.
+//! - `json`: an array of objects, or one object per line;
+//! - `parquet`: row groups of bounded size;
+//! - [`file`]: a file that is there whole or not at all.
 //!
-//! Only data is written, never a message. Several results in one run follow each other: after an empty line in tables and
-//! CSV, on a new line in JSON; NDJSON just goes on. Nothing is written for a result beyond its header when it has no rows.
+//! Only data is written, but for one line below a table that had to leave columns out. Several results in one run follow
+//! each other: after an empty line in tables and CSV, on a new line in JSON; NDJSON just goes on; Parquet takes one.
+//! Nothing is written for a result beyond its header when it has no rows. Every format streams: memory does not grow with
+//! the rows.
 
-mod cell;
+pub(crate) mod cell;
 mod csv;
+pub mod file;
 mod json;
+mod parquet;
 mod table;
+pub(crate) mod width;
 
 use std::fmt;
 use std::io::{self, Write};
+use std::path::Path;
 use std::str::FromStr;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 
 use crate::run::ResultSink;
+
+/// Rows of a table, unless the user says otherwise.
+pub const MAX_TABLE_ROWS: u64 = 10_000;
 
 /// How results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -34,11 +45,13 @@ pub enum Format {
     Json,
     /// One object per line.
     Ndjson,
+    /// One Parquet file.
+    Parquet,
 }
 
 impl Format {
     /// Every format, in the order in which help texts list them.
-    pub const ALL: [Self; 4] = [Self::Table, Self::Csv, Self::Json, Self::Ndjson];
+    pub const ALL: [Self; 5] = [Self::Table, Self::Csv, Self::Json, Self::Ndjson, Self::Parquet];
 
     /// The name by which [`FromStr`] knows it.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +60,27 @@ impl Format {
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Ndjson => "ndjson",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// The format that the name of a file asks for: `.csv`, `.json`, `.ndjson` or `.jsonl`, `.parquet`.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        let extension = path.extension()?.to_str()?.to_ascii_lowercase();
+        match extension.as_str() {
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            "ndjson" | "jsonl" => Some(Self::Ndjson),
+            "parquet" => Some(Self::Parquet),
+            _ => None,
+        }
+    }
+
+    /// Rows that a result has at most unless the user says otherwise: nobody reads a longer table.
+    pub fn default_max_rows(self) -> Option<u64> {
+        match self {
+            Self::Table => Some(MAX_TABLE_ROWS),
+            Self::Csv | Self::Json | Self::Ndjson | Self::Parquet => None,
         }
     }
 }
@@ -59,7 +93,7 @@ impl fmt::Display for Format {
 
 /// The name is no output format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown format {0:?}: use table, csv, json or ndjson")]
+#[error("unknown format {0:?}: use table, csv, json, ndjson or parquet")]
 pub struct UnknownFormat(String);
 
 impl FromStr for Format {
@@ -71,6 +105,22 @@ impl FromStr for Format {
             .find(|format| format.as_str() == name)
             .ok_or_else(|| UnknownFormat(name.to_owned()))
     }
+}
+
+/// What of a result has no place in its format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PrintError {
+    /// A second result in a format that takes one.
+    #[error("a Parquet file holds one result, and the text has several statements: leave one, or use ndjson")]
+    SeveralResults,
+    /// A type that Parquet does not have.
+    #[error(
+        "the result cannot be written as Parquet ({detail}): cast the column to another type, or use ndjson"
+    )]
+    NotParquet {
+        /// What Parquet says of it.
+        detail: String,
+    },
 }
 
 /// Writes results in one format to `out`, flushed at the end of each.
@@ -86,6 +136,7 @@ enum Layout {
     Table(table::Table),
     Csv(csv::Csv),
     Json(json::Json),
+    Parquet(Box<parquet::Parquet>),
 }
 
 impl<W: Write> Printer<W> {
@@ -96,12 +147,29 @@ impl<W: Write> Printer<W> {
             Format::Csv => Layout::Csv(csv::Csv::default()),
             Format::Json => Layout::Json(json::Json::array()),
             Format::Ndjson => Layout::Json(json::Json::lines()),
+            Format::Parquet => Layout::Parquet(Box::default()),
         };
         Self {
             out,
             layout,
             results: 0,
         }
+    }
+
+    /// The same for a terminal: nothing in a value reaches it as a command, and tables have colours if `colours` says so.
+    #[must_use]
+    pub fn for_terminal(mut self, colours: bool) -> Self {
+        match &mut self.layout {
+            Layout::Table(table) => table.coloured(colours),
+            Layout::Csv(csv) => csv.escape_control(),
+            Layout::Json(_) | Layout::Parquet(_) => {}
+        }
+        self
+    }
+
+    /// The output, with what was written so far.
+    pub fn written(&self) -> &W {
+        &self.out
     }
 
     /// Gives the output back.
@@ -129,6 +197,7 @@ impl<W: Write + Send> ResultSink for Printer<W> {
                 csv.begin(schema, &mut self.out)
             }
             Layout::Json(json) => json.begin(schema, &mut self.out),
+            Layout::Parquet(parquet) => parquet.begin(schema),
         }
     }
 
@@ -137,6 +206,7 @@ impl<W: Write + Send> ResultSink for Printer<W> {
             Layout::Table(table) => table.rows(batch, &mut self.out),
             Layout::Csv(csv) => csv.rows(batch, &mut self.out),
             Layout::Json(json) => json.rows(batch, &mut self.out),
+            Layout::Parquet(parquet) => parquet.rows(batch, &mut self.out),
         }
     }
 
@@ -145,6 +215,7 @@ impl<W: Write + Send> ResultSink for Printer<W> {
             Layout::Table(table) => table.end(&mut self.out)?,
             Layout::Csv(_) => {}
             Layout::Json(json) => json.end(&mut self.out)?,
+            Layout::Parquet(parquet) => parquet.end(&mut self.out)?,
         }
         self.out.flush()
     }

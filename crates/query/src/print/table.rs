@@ -1,31 +1,47 @@
-//! Aligned tables: numbers right, texts left, light rules, fitted to the width of a terminal by cutting wide texts.
+//! Aligned tables: numbers right, texts left, light rules, fitted to the width of a terminal.
+//!
+//! What does not fit is fitted in this order: long names of columns take several lines, columns move together, long texts
+//! are cut (`…`), and only then are the last columns left out, which a line below the table says. A number is never cut.
 //!
 //! Column widths come from the first rows; those of a longer result are streamed with the same widths, so that memory
-//! does not grow with it. A number is never cut: a wider one moves its line.
+//! does not grow with it. A number that is wider there moves its line.
 
 use std::io::{self, Write};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+use unicode_width::UnicodeWidthStr;
 
 use super::cell::{Cells, Kind, escape_control};
+use super::width::{cut, pad_left, pad_right};
 
 /// Rows that are looked at before the widths are settled.
 const SAMPLE_ROWS: usize = 1_000;
+/// The same in bytes of their texts.
+const SAMPLE_BYTES: usize = 4 << 20;
 /// A text column is not cut below this many columns of the terminal.
 const MIN_TEXT_WIDTH: usize = 8;
-/// Between two columns: ` │ `.
-const SEPARATOR_WIDTH: usize = 3;
+/// Between two columns.
+const WIDE: &str = " │ ";
+/// The same where there is little room.
+const NARROW: &str = "│ ";
+const BOLD: &str = "\u{1b}[1m";
+const DIM: &str = "\u{1b}[2m";
+const PLAIN: &str = "\u{1b}[0m";
 
 /// State between the calls for one result.
 #[derive(Debug)]
 pub(super) struct Table {
     terminal_width: Option<usize>,
+    colours: bool,
     schema: Option<SchemaRef>,
     columns: Vec<Column>,
+    separator: &'static str,
+    /// How many of the columns are shown: the first ones.
+    shown: usize,
     /// Rows held back until the widths are settled.
     sample: Vec<Vec<String>>,
+    sample_bytes: usize,
     is_settled: bool,
 }
 
@@ -34,17 +50,56 @@ struct Column {
     name: String,
     kind: Kind,
     width: usize,
+    /// Widest value of the sample.
+    values: usize,
+}
+
+impl Column {
+    /// The lines of the name within the column's width, cut after an underline.
+    fn heading(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for word in self.name.split_inclusive('_') {
+            match lines.last_mut() {
+                Some(line) if line.width() + word.width() <= self.width => line.push_str(word),
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        lines.iter().map(|line| cut(line, self.width)).collect()
+    }
+
+    /// The width below which the name would have to be cut.
+    fn longest_word(&self) -> usize {
+        let words = self.name.split_inclusive('_');
+        words.map(UnicodeWidthStr::width).max().unwrap_or(0)
+    }
+
+    /// How narrow the column may get before it is left out.
+    fn least(&self) -> usize {
+        match self.kind {
+            Kind::Text => self.width.min(MIN_TEXT_WIDTH),
+            _ => self.width,
+        }
+    }
 }
 
 impl Table {
     pub(super) fn new(terminal_width: Option<usize>) -> Self {
         Self {
             terminal_width,
+            colours: false,
             schema: None,
             columns: Vec::new(),
+            separator: WIDE,
+            shown: 0,
             sample: Vec::new(),
+            sample_bytes: 0,
             is_settled: false,
         }
+    }
+
+    /// The same with a bold header and dim rules.
+    pub(super) fn coloured(&mut self, colours: bool) {
+        self.colours = colours;
     }
 
     pub(super) fn begin(&mut self, schema: &SchemaRef) {
@@ -54,6 +109,7 @@ impl Table {
                 width: name.width(),
                 kind: Kind::of(field),
                 name,
+                values: 0,
             }
         });
         self.columns = columns.collect();
@@ -73,13 +129,21 @@ impl Table {
         for row in 0..batch.num_rows() {
             let texts = cells
                 .iter()
-                .map(|cells| cells.for_people(row))
+                .map(|cells| {
+                    let text = cells.for_people(row)?;
+                    // What the terminal cannot show is not kept.
+                    Ok(match self.terminal_width {
+                        Some(width) if cells.kind() == Kind::Text => cut(&text, width),
+                        _ => text,
+                    })
+                })
                 .collect::<io::Result<Vec<String>>>()?;
             if self.is_settled {
-                self.push_line(&mut lines, &texts);
+                self.push_line(&mut lines, &texts, false);
             } else {
+                self.sample_bytes += texts.iter().map(String::len).sum::<usize>();
                 self.sample.push(texts);
-                if self.sample.len() >= SAMPLE_ROWS {
+                if self.sample.len() >= SAMPLE_ROWS || self.sample_bytes >= SAMPLE_BYTES {
                     self.settle(&mut lines);
                 }
             }
@@ -92,46 +156,60 @@ impl Table {
         if !self.is_settled {
             self.settle(&mut lines);
         }
+        self.push_left_out(&mut lines);
         out.write_all(lines.as_bytes())
     }
 
     /// Fixes the widths, and gives the header and the rows held back.
     fn settle(&mut self, lines: &mut String) {
         let sample = std::mem::take(&mut self.sample);
+        self.sample_bytes = 0;
         for texts in &sample {
             for (column, text) in self.columns.iter_mut().zip(texts) {
-                column.width = column.width.max(text.width());
+                column.values = column.values.max(text.width());
             }
         }
-        self.fit();
+        for column in &mut self.columns {
+            column.width = column.width.max(column.values);
+        }
+        self.shown = self.columns.len();
+        self.separator = WIDE;
+        if let Some(terminal_width) = self.terminal_width {
+            self.fit(terminal_width);
+        }
         self.is_settled = true;
-        let names: Vec<String> = self.columns.iter().map(|column| column.name.clone()).collect();
-        self.push_line(lines, &names);
-        let rules: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| "─".repeat(column.width + 2))
-            .collect();
-        lines.push_str(&rules.join("┼"));
-        lines.push('\n');
+        self.push_header(lines);
         for texts in &sample {
-            self.push_line(lines, texts);
+            self.push_line(lines, texts, false);
         }
     }
 
-    /// Takes from the widest texts until the line fits, or no text can give any more.
-    fn fit(&mut self) {
-        let Some(terminal_width) = self.terminal_width else {
+    /// Columns of the terminal that the rule, the longest line, takes when each column has the given width.
+    fn line_width(&self, width: impl Fn(&Column) -> usize) -> usize {
+        // A blank before the first column, and in a wide table one after the last.
+        let blanks = self.separator.width() - 1;
+        let separators = self.separator.width() * self.shown.saturating_sub(1) + blanks;
+        separators + self.columns[..self.shown].iter().map(width).sum::<usize>()
+    }
+
+    fn fit(&mut self, terminal_width: usize) {
+        if self.line_width(|column| column.width) <= terminal_width {
             return;
-        };
-        let separators = SEPARATOR_WIDTH * self.columns.len().saturating_sub(1) + 1;
-        let mut line_width = separators + self.columns.iter().map(|column| column.width).sum::<usize>();
+        }
+        for column in &mut self.columns {
+            column.width = column.values.max(column.longest_word());
+        }
+        if self.line_width(|column| column.width) > terminal_width {
+            self.separator = NARROW;
+        }
+        while self.shown > 1 && self.line_width(Column::least) > terminal_width {
+            self.shown -= 1;
+        }
+        let mut line_width = self.line_width(|column| column.width);
         while line_width > terminal_width {
-            let texts = self.columns.iter_mut().filter(|column| column.kind == Kind::Text);
-            let Some(widest) = texts
-                .max_by_key(|column| column.width)
-                .filter(|c| c.width > MIN_TEXT_WIDTH)
-            else {
+            let texts = self.columns[..self.shown].iter_mut();
+            let texts = texts.filter(|column| column.kind == Kind::Text && column.width > MIN_TEXT_WIDTH);
+            let Some(widest) = texts.max_by_key(|column| column.width) else {
                 break;
             };
             widest.width -= 1;
@@ -139,125 +217,100 @@ impl Table {
         }
     }
 
-    fn push_line(&self, lines: &mut String, texts: &[String]) {
+    fn push_header(&self, lines: &mut String) {
+        let headings: Vec<Vec<String>> = self.columns.iter().map(Column::heading).collect();
+        let height = headings[..self.shown].iter().map(Vec::len).max().unwrap_or(0);
+        for line in 0..height {
+            // Names stand on the rule.
+            let texts = headings.iter().map(|heading| {
+                let above = height.saturating_sub(heading.len());
+                let text = line.checked_sub(above).and_then(|line| heading.get(line));
+                text.cloned().unwrap_or_default()
+            });
+            self.push_line(lines, &texts.collect::<Vec<_>>(), true);
+        }
+        let rules: Vec<String> = self.columns[..self.shown]
+            .iter()
+            .map(|column| "─".repeat(column.width + self.separator.width() - 1))
+            .collect();
+        self.push_styled(lines, DIM, &rules.join("┼"));
+        lines.push('\n');
+    }
+
+    fn push_styled(&self, lines: &mut String, style: &str, text: &str) {
+        if self.colours && !text.is_empty() {
+            lines.push_str(style);
+            lines.push_str(text);
+            lines.push_str(PLAIN);
+        } else {
+            lines.push_str(text);
+        }
+    }
+
+    fn push_line(&self, lines: &mut String, texts: &[String], is_header: bool) {
         let line_start = lines.len();
-        for (index, (column, text)) in self.columns.iter().zip(texts).enumerate() {
-            lines.push_str(if index == 0 { " " } else { " │ " });
-            let text = if column.kind == Kind::Text {
-                cut(text, column.width)
+        for (index, (column, text)) in self.columns[..self.shown].iter().zip(texts).enumerate() {
+            if index == 0 {
+                lines.push(' ');
             } else {
-                text.clone()
+                self.push_styled(lines, DIM, self.separator);
+            }
+            let text = match column.kind {
+                Kind::Text => pad_right(&cut(text, column.width), column.width),
+                _ => pad_left(text, column.width),
             };
-            let padding = " ".repeat(column.width.saturating_sub(text.width()));
-            if column.kind.is_right_aligned() {
-                lines.push_str(&padding);
-                lines.push_str(&text);
+            // No blanks behind the last column.
+            let is_last = index + 1 == self.shown;
+            let text = if is_last {
+                text.trim_end_matches(' ')
             } else {
-                lines.push_str(&text);
-                lines.push_str(&padding);
+                &text
+            };
+            if is_header {
+                self.push_styled(lines, BOLD, text);
+            } else {
+                lines.push_str(text);
             }
         }
-        lines.truncate(lines.trim_end_matches(' ').len().max(line_start));
+        if !self.colours {
+            lines.truncate(lines.trim_end_matches(' ').len().max(line_start));
+        }
+        lines.push('\n');
+    }
+
+    /// Says which columns are left out.
+    fn push_left_out(&self, lines: &mut String) {
+        let left_out = &self.columns[self.shown..];
+        if left_out.is_empty() {
+            return;
+        }
+        let names: Vec<&str> = left_out.iter().map(|column| column.name.as_str()).collect();
+        let subject = if names.len() == 1 {
+            "1 more column does".to_owned()
+        } else {
+            format!("{} more columns do", names.len())
+        };
+        let text = format!(
+            "{subject} not fit the terminal: {} (--format csv or json has all)",
+            names.join(", ")
+        );
+        let width = self.terminal_width.unwrap_or(usize::MAX).max(MIN_TEXT_WIDTH);
+        let mut line = String::new();
+        for word in text.split(' ') {
+            if !line.is_empty() && line.width() + 1 + word.width() > width {
+                self.push_styled(lines, DIM, &line);
+                lines.push('\n');
+                line.clear();
+            }
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(&cut(word, width));
+        }
+        self.push_styled(lines, DIM, &line);
         lines.push('\n');
     }
 }
 
-/// `text` in at most `width` columns of the terminal, `…` in place of what was cut.
-fn cut(text: &str, width: usize) -> String {
-    if text.width() <= width {
-        return text.to_owned();
-    }
-    let mut shown = String::new();
-    let mut used = 1;
-    for c in text.chars() {
-        used += c.width().unwrap_or(0);
-        if used > width {
-            break;
-        }
-        shown.push(c);
-    }
-    shown.push('…');
-    shown
-}
-
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
-
-    use super::*;
-
-    fn printed(width: Option<usize>, columns: Vec<(&str, ArrayRef)>) -> String {
-        let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut table = Table::new(width);
-        let mut out = Vec::new();
-        table.begin(&batch.schema());
-        table.rows(&batch, &mut out).unwrap();
-        table.end(&mut out).unwrap();
-        String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn numbers_are_aligned_whatever_their_size() {
-        let text = printed(
-            None,
-            vec![
-                (
-                    "region",
-                    Arc::new(StringArray::from(vec![Some("South"), None, Some("東京")])) as ArrayRef,
-                ),
-                (
-                    "logins",
-                    Arc::new(Int64Array::from(vec![1_234_567_890_123, 7, -1000])),
-                ),
-                ("share", Arc::new(Float64Array::from(vec![0.9994, 0.0001, 0.0]))),
-            ],
-        );
-        let expected = " region │            logins │   share\n\
-                        ────────┼───────────────────┼─────────\n \
-                        South  │ 1,234,567,890,123 │  99.9 %\n \
-                        ∅      │                 7 │ < 0.1 %\n \
-                        東京   │            -1,000 │   0.0 %\n";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn wide_texts_are_cut_to_the_terminal_and_numbers_never() {
-        let text = printed(
-            Some(30),
-            vec![
-                (
-                    "message",
-                    Arc::new(StringArray::from(vec!["a very long message that goes on and on"])) as ArrayRef,
-                ),
-                ("kafka_offset", Arc::new(Int64Array::from(vec![i64::MAX]))),
-            ],
-        );
-        assert!(text.contains("a very …"), "{text}");
-        assert!(text.contains("9,223,372,036,854,775,807"), "{text}");
-    }
-
-    #[test]
-    fn a_result_without_rows_is_a_header() {
-        let none: ArrayRef = Arc::new(Int64Array::from(Vec::<i64>::new()));
-        assert_eq!(printed(None, vec![("logins", none)]), " logins\n────────\n");
-    }
-
-    #[test]
-    fn rows_beyond_the_sample_keep_the_columns() {
-        let count = i64::try_from(SAMPLE_ROWS).unwrap() + 500;
-        let text = printed(
-            None,
-            vec![(
-                "n",
-                Arc::new((1_000..1_000 + count).collect::<Int64Array>()) as ArrayRef,
-            )],
-        );
-        assert_eq!(text.lines().count(), SAMPLE_ROWS + 502);
-        assert!(
-            text.lines().skip(2).all(|line| line.chars().count() == 6),
-            "{text}"
-        );
-    }
-}
+mod tests;
