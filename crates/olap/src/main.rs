@@ -26,6 +26,10 @@ enum Command {
     Ingest(Box<commands::ingest::IngestArgs>),
     /// Run the SQL of a file, or of -e, on the tables logins, rejected and logins_hourly
     Query(Box<commands::query::QueryArgs>),
+    /// Ask with SQL, statement by statement, at the terminal or from a pipe
+    Shell(Box<commands::shell::ShellArgs>),
+    /// Serve the SQL files of a directory as a read-only HTTP API
+    Serve(Box<commands::serve::ServeArgs>),
     /// Count logins_hourly again where logins changed
     Refresh(commands::refresh::RefreshArgs),
     /// Prove that every record is in the lake exactly once, or say exactly what is wrong
@@ -60,6 +64,13 @@ fn main_inner() -> Result<(), ExitError> {
     let file = cli.common.load()?;
     let logs = cli.common.resolve(&file)?;
     logging::init(logs.format, logs.verbosity, logs.quiet)?;
+    if let Command::Maintain(args) = &cli.command
+        && let Some(nice) = args.nice
+    {
+        // Before the first thread of the runtime.
+        loginlake_olap::maintain::priority::lower(nice)
+            .map_err(|error| ExitError::failed(format!("--nice {nice}: {error}")))?;
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Command::Maintain(args) = &cli.command
         && let Some(threads) = args.threads
@@ -79,6 +90,8 @@ fn main_inner() -> Result<(), ExitError> {
             commands::ingest::run(*args, &file, &runtime)
         }
         Command::Query(args) => runtime.block_on(commands::query::run(*args, &file, logs.quiet)),
+        Command::Shell(args) => runtime.block_on(commands::shell::run(*args, &file, logs.quiet)),
+        Command::Serve(args) => runtime.block_on(commands::serve::run(*args, &file)),
         Command::Refresh(args) => runtime.block_on(commands::refresh::run(args, &file)),
         Command::Audit(args) => runtime.block_on(commands::audit::run(*args, &file)),
         Command::Compact(args) => runtime.block_on(commands::compact::run(args, &file)),

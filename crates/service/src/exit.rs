@@ -69,6 +69,11 @@ impl ExitError {
         }
     }
 
+    /// Whether the process ends with it without a word: whoever read its output has gone.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
+    }
+
     /// The same error with lines that show the place. They must be free of control characters but for their line ends.
     #[must_use]
     pub fn with_excerpt(mut self, excerpt: impl Into<String>) -> Self {
@@ -191,7 +196,7 @@ pub fn finish(result: Result<(), ExitError>) -> std::process::ExitCode {
 }
 
 /// Whether `NO_COLOR` leaves colours on (<https://no-color.org>: any value that is not empty switches them off).
-pub(crate) fn colours_wanted() -> bool {
+pub fn colours_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

@@ -31,6 +31,7 @@ use crate::config::HttpBind;
 use crate::exit::{ExitCode, ExitError};
 use crate::health::{Health, HealthReport};
 use crate::metrics::{self, Metrics};
+use crate::stall::StallLimit;
 
 /// How long a stop waits for answers that are being written, such as event streams.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -39,6 +40,8 @@ const MAX_CONNECTIONS: usize = 256;
 const MAX_BODY_BYTES: usize = 64 << 10;
 const MAX_HEADER_BYTES: usize = 32 << 10;
 const HEADER_READ_LIMIT: Duration = Duration::from_secs(30);
+/// A client that takes nothing of its answer for so long is cut off.
+const STALL_LIMIT: Duration = Duration::from_secs(30);
 /// After a failed accept (mostly: no file descriptor left) the next one waits, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -79,6 +82,20 @@ pub async fn serve(
     health: Health,
     extra: Router,
 ) -> Result<RunningHttp, HttpError> {
+    serve_draining(bind, metrics, health, extra, DRAIN_LIMIT).await
+}
+
+/// The same for a service whose answers take longer: a stop waits for them until `drain_limit`.
+///
+/// # Errors
+/// The address cannot be bound.
+pub async fn serve_draining(
+    bind: HttpBind,
+    metrics: Metrics,
+    health: Health,
+    extra: Router,
+    drain_limit: Duration,
+) -> Result<RunningHttp, HttpError> {
     health.register(&metrics);
     let Some(address) = bind.address() else {
         return Ok(RunningHttp { server: None });
@@ -94,7 +111,7 @@ pub async fn serve(
         listener,
         router(metrics, health, extra),
         stop.clone(),
-        DRAIN_LIMIT,
+        drain_limit,
     ));
     info!(%address, "serving HTTP");
     Ok(RunningHttp {
@@ -125,7 +142,8 @@ impl RunningHttp {
         self.server.as_ref().map(|server| server.address)
     }
 
-    /// Stops listening, waits for open answers for [`DRAIN_LIMIT`] at most, and closes what is left.
+    /// Stops listening, waits for open answers for [`DRAIN_LIMIT`] (or the limit that it was given) at most, and closes what
+    /// is left.
     pub async fn shutdown(mut self) {
         let Some(server) = &mut self.server else { return };
         server.stop.cancel();
@@ -174,7 +192,10 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_LIMIT)
         .max_buf_size(MAX_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(
+            TokioIo::new(StallLimit::new(stream, STALL_LIMIT)),
+            TowerToHyperService::new(router),
+        );
     let mut serving = std::pin::pin!(serving);
     let result = tokio::select! {
         result = serving.as_mut() => result,

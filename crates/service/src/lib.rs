@@ -31,6 +31,7 @@ pub mod delays;
 pub mod health;
 
 pub mod http;
+mod stall;
 
 pub mod backoff;
 

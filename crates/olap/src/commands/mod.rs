@@ -4,12 +4,15 @@ pub mod audit;
 pub mod compact;
 pub mod erase;
 pub mod files;
+pub mod fresh;
 pub mod history;
 pub mod ingest;
 pub mod maintain;
 pub mod query;
 pub mod refresh;
 pub mod restore;
+pub mod serve;
+pub mod shell;
 pub mod vacuum;
 
 use std::io::Write;

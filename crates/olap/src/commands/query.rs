@@ -1,7 +1,7 @@
 //! `olap query`: the newest state of the lake, with `--fresh` and what the topic has beyond it, or with `--at` an earlier one.
 
 use std::convert::Infallible;
-use std::io::{BufWriter, IsTerminal};
+use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -9,12 +9,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use clap::Args;
 use loginlake_lake::Lake;
-use loginlake_lake::LakeError;
 use loginlake_olap::fresh::receipt::Receipt;
 use loginlake_olap::fresh::{Fresh, FreshPosition, FreshSource, KafkaTail};
+use loginlake_olap::output::OutputArgs;
 use loginlake_olap::setup;
-use loginlake_query::print::{Format, Printer};
-use loginlake_query::{QueryEngine, QueryError, QueryOptions, SqlError, View, tables_named};
+use loginlake_olap::stopped::Stopped;
+use loginlake_query::chart;
+use loginlake_query::{ParamValue, Params, QueryEngine, QueryOptions, Script, View};
 use loginlake_service::config::{
     ByteSize, ConfigFile, ContractArgs, KafkaArgs, LakeArgs, SchemaRegistryArgs, Span, TopicArgs, UtcTime,
 };
@@ -30,14 +31,20 @@ pub struct QueryArgs {
     /// SQL instead of a file
     #[arg(short = 'e', long = "execute", value_name = "SQL", conflicts_with = "file")]
     execute: Option<String>,
+    /// A value for a parameter that the SQL takes as $NAME; repeatable
+    #[arg(long = "param", value_name = "NAME=VALUE", value_parser = ParamValue::from_str)]
+    params: Vec<ParamValue>,
+    /// Only say what the SQL answers and which parameters it takes
+    #[arg(long)]
+    help_sql: bool,
     #[command(flatten)]
     lake: LakeArgs,
-    /// table, csv, json or ndjson
-    #[arg(long, default_value = "table", value_name = "FORMAT", value_parser = Format::from_str)]
-    format: Format,
+    #[command(flatten)]
+    output: OutputArgs,
     /// Memory that a query may take before it spills to disk [default: 1GiB]
     #[arg(
         long,
+        visible_alias = "memory-budget",
         env = "LOGINLAKE_QUERY_MEMORY_LIMIT",
         hide_env_values = true,
         value_name = "SIZE"
@@ -51,9 +58,15 @@ pub struct QueryArgs {
         value_name = "DURATION"
     )]
     timeout: Option<Span>,
-    /// Most rows of a result [default: unlimited]
+    /// Most rows of a result [default: 10000 in a table, else unlimited]
     #[arg(long, value_name = "N")]
     max_rows: Option<u64>,
+    /// Directory for temporary files of a query that needs more than its memory [default: the system's]
+    #[arg(long, value_name = "DIRECTORY")]
+    spill_directory: Option<PathBuf>,
+    /// Most that these files may hold together [default: 16GiB]
+    #[arg(long, value_name = "SIZE")]
+    max_spill: Option<ByteSize>,
     /// Also the records of the input topic that the table does not hold yet: exact up to this second
     #[arg(long, conflicts_with = "at")]
     fresh: bool,
@@ -112,7 +125,35 @@ impl From<Fresh> for Asked {
 }
 
 impl QueryArgs {
-    async fn ask(&self, file: &ConfigFile, lake: &Lake, sql: &str) -> Result<Asked, ExitError> {
+    /// The limits of the configuration file, and of the flags where they say more.
+    fn options(&self, file: &ConfigFile) -> Result<QueryOptions, ExitError> {
+        let section = &file.query;
+        let mut options = QueryOptions::default();
+        if let Some(size) = self.memory_limit.or(section.memory_limit) {
+            options.memory_limit_bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        }
+        if let Some(size) = self.max_spill.or(section.max_spill) {
+            options.max_spill_bytes = size.bytes();
+        }
+        if let Some(directory) = self
+            .spill_directory
+            .clone()
+            .or_else(|| section.spill_directory.clone())
+        {
+            options.spill_directory = directory;
+        }
+        options.timeout = self.timeout.or(section.timeout).map(|span| span.duration());
+        options.max_rows = self
+            .max_rows
+            .or(section.max_rows)
+            .or_else(|| self.output.default_max_rows());
+        if let Some(path) = self.contract.regions.clone().or_else(|| file.regions.clone()) {
+            options.regions = Some(contract::regions(&path)?);
+        }
+        Ok(options)
+    }
+
+    async fn ask(&self, file: &ConfigFile, lake: &Lake, script: &Script) -> Result<Asked, ExitError> {
         let of = |view| Asked {
             view,
             asked_at: Utc::now(),
@@ -120,7 +161,7 @@ impl QueryArgs {
         };
         if self.fresh {
             let source = self.source(file).await?;
-            return Ok(source.newest(lake, &tables_named(sql)).await?.into());
+            return Ok(source.newest(lake, &script.tables()).await?.into());
         }
         match &self.at {
             None => Ok(of(View::Newest)),
@@ -156,8 +197,18 @@ impl QueryArgs {
     }
 }
 
-/// Runs it.
+/// Runs it. SIGINT and SIGTERM end the process at once, with code 130 and 143.
 pub async fn run(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), ExitError> {
+    let stopped = Stopped::on_signals();
+    // Dropping the answer takes back a file that is half written.
+    let signal = tokio::select! {
+        answered = answer(args, file, quiet) => return answered,
+        signal = stopped.requested() => signal,
+    };
+    signal.exit()
+}
+
+async fn answer(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), ExitError> {
     let (sql, source) = match (&args.execute, &args.file) {
         (Some(sql), _) => (sql.clone(), "-e".to_owned()),
         (None, Some(path)) => {
@@ -167,28 +218,37 @@ pub async fn run(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), 
         }
         (None, None) => return Err(ExitError::usage("no SQL: name a file, or give it with -e")),
     };
-    let section = &file.query;
-    let mut options = QueryOptions::default();
-    if let Some(size) = args.memory_limit.or(section.memory_limit) {
-        options.memory_limit_bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+    let script = Script::parse(&sql, &source).map_err(setup::query_error)?;
+    if args.help_sql {
+        return writeln!(std::io::stdout(), "{}", script.help()).map_err(ExitError::stdout);
     }
-    options.timeout = args.timeout.or(section.timeout).map(|span| span.duration());
-    options.max_rows = args.max_rows.or(section.max_rows);
+    let params = given(&args.params)?;
+    script
+        .check(&params)
+        .map_err(|error| setup::query_error(error.into()))?;
+    let options = args.options(file)?;
+    let mut output = args.output.open()?;
     let lake = setup::lake(&args.lake.resolve(file)?)?;
     let Asked {
         view,
         asked_at,
         fresh,
-    } = args.ask(file, &lake, &sql).await?;
-    let engine = QueryEngine::open_view(&lake, options, view).map_err(query_error)?;
-    let width = std::io::stdout().is_terminal().then(terminal_width).flatten();
-    let mut printer = Printer::new(args.format, width, BufWriter::new(std::io::stdout()));
+    } = args.ask(file, &lake, &script).await?;
+    let engine = QueryEngine::open_view(&lake, options, view).map_err(setup::query_error)?;
     let summary = engine
-        .run(&sql, &source, &mut printer)
+        .run_script(&script, &params, &mut output)
         .await
-        .map_err(query_error)?;
-    for statement in summary.statements.iter().filter(|statement| statement.truncated) {
-        eprintln!("only the first {} rows are shown (--max-rows)", statement.rows);
+        .map_err(|error| output.error(error))?;
+    let truncated = summary.statements.iter().filter(|statement| statement.truncated);
+    let left_out: Vec<String> = truncated
+        .map(|statement| format!("only the first {} rows are shown (--max-rows)", statement.rows))
+        .collect();
+    let drawn = output.finish(chart::title_of(&sql), left_out.first().cloned())?;
+    for line in &left_out {
+        eprintln!("{line}");
+    }
+    if let Some(chart) = drawn.filter(|_| !quiet) {
+        eprintln!("{}", chart.description());
     }
     let fresh = fresh.as_ref().map(|(position, tail)| (position, tail.as_ref()));
     let receipt = Receipt::new(
@@ -207,28 +267,15 @@ pub async fn run(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), 
     }
 }
 
-/// Columns of the terminal, when it says so.
-fn terminal_width() -> Option<usize> {
-    std::env::var("COLUMNS").ok()?.parse().ok()
-}
-
-/// An error of a query as an exit.
-fn query_error(error: QueryError) -> ExitError {
-    match error {
-        QueryError::Lake(LakeError::Configuration(text)) => ExitError::usage(text),
-        QueryError::Output(error) => ExitError::stdout(error),
-        error @ QueryError::NotInView { .. } => ExitError::usage(error),
-        QueryError::Tail(error) if error.is_gone => ExitError::refused(error),
-        QueryError::Sql(place) | QueryError::ReadOnly(place) => {
-            let SqlError {
-                source_name,
-                line,
-                column,
-                message,
-                excerpt,
-            } = *place;
-            ExitError::failed(format!("{source_name}:{line}:{column}: {message}")).with_excerpt(excerpt)
+/// The values of `--param`, each name once.
+fn given(values: &[ParamValue]) -> Result<Params, ExitError> {
+    let mut params = Params::new();
+    for ParamValue { name, value } in values {
+        if params.set(name, value).is_some() {
+            return Err(ExitError::usage(format!(
+                "--param {name} is given twice; give it once"
+            )));
         }
-        other => ExitError::failed(other),
     }
+    Ok(params)
 }

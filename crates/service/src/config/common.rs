@@ -88,6 +88,8 @@ pub enum Service {
     Maintain,
     /// `realtime index`.
     Index,
+    /// `olap serve`. It has no consumer group.
+    Serve,
 }
 
 impl Service {
@@ -97,6 +99,7 @@ impl Service {
             Self::Ingest => 8081,
             Self::Maintain => 8082,
             Self::Index => 8083,
+            Self::Serve => 8084,
         }
     }
 
@@ -106,13 +109,14 @@ impl Service {
             Self::Ingest => file.ingest.http,
             Self::Maintain => file.maintain.http,
             Self::Index => file.index.http,
+            Self::Serve => file.serve.http,
         }
     }
 
     pub(super) const fn default_group_id(self) -> &'static str {
         match self {
             Self::Realtime => "loginlake-realtime",
-            Self::Ingest | Self::Maintain => "loginlake-olap",
+            Self::Ingest | Self::Maintain | Self::Serve => "loginlake-olap",
             Self::Index => "loginlake-index",
         }
     }
@@ -120,7 +124,7 @@ impl Service {
     pub(super) const fn group_id_in(self, file: &ConfigFile) -> Option<&String> {
         match self {
             Self::Realtime => file.realtime.group_id.as_ref(),
-            Self::Ingest | Self::Maintain => file.ingest.group_id.as_ref(),
+            Self::Ingest | Self::Maintain | Self::Serve => file.ingest.group_id.as_ref(),
             Self::Index => file.index.group_id.as_ref(),
         }
     }
@@ -130,7 +134,7 @@ impl Service {
 #[derive(Args, Clone, Debug, Default)]
 pub struct HttpArgs {
     /// Address of health, metrics and dashboard, or `none` [default: 127.0.0.1, port 8080 realtime, 8081 ingest, 8082
-    /// maintain, 8083 index]
+    /// maintain, 8083 index, 8084 serve]
     #[arg(long, env = "LOGINLAKE_HTTP", hide_env_values = true, value_name = "ADDR")]
     pub http: Option<HttpAddress>,
     /// Let other machines reach it: there is no authentication (needed in a container)

@@ -65,6 +65,8 @@ pub struct ConfigFile {
     pub query: QuerySection,
     /// `realtime index`.
     pub index: IndexSection,
+    /// `olap serve`; limits of a query are in `[query]`.
+    pub serve: ServeSection,
     /// What happens to personal fields.
     pub privacy: PrivacySection,
 }
@@ -165,6 +167,28 @@ pub struct QuerySection {
     pub timeout: Option<Span>,
     /// Most rows of a result; default: unlimited.
     pub max_rows: Option<u64>,
+    /// Directory for temporary files of queries that need more than their memory; default: the system's.
+    pub spill_directory: Option<PathBuf>,
+    /// Bytes that these files may hold together; default: 16GiB.
+    pub max_spill: Option<ByteSize>,
+}
+
+/// `[serve]`: SQL files as an HTTP API.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
+pub struct ServeSection {
+    /// Address of the API, health and metrics; default `127.0.0.1:8084`.
+    pub http: Option<HttpAddress>,
+    /// Directory of the SQL files; default `sql`.
+    pub queries: Option<PathBuf>,
+    /// File with the token that clients have to send; default: none, and only this machine is served.
+    pub token_file: Option<PathBuf>,
+    /// Queries that run at once; default 4.
+    pub max_queries: Option<u16>,
+    /// Bytes of an answer; default `32MiB`.
+    pub max_answer_bytes: Option<ByteSize>,
+    /// Whether answers may have the records of the topic that the table does not hold yet; default `false`.
+    pub fresh: Option<bool>,
 }
 
 /// `[index]`: processed logins in OpenSearch.
@@ -241,6 +265,7 @@ impl ConfigFile {
             ("maintain", unknown_keys::field_names::<MaintainSection>()),
             ("query", unknown_keys::field_names::<QuerySection>()),
             ("index", unknown_keys::field_names::<IndexSection>()),
+            ("serve", unknown_keys::field_names::<ServeSection>()),
             ("privacy", unknown_keys::field_names::<PrivacySection>()),
         ])
     }

@@ -50,6 +50,7 @@ pub use contract::{ContractArgs, PSEUDONYM_KEY_VARIABLE, ResolvedContract};
 pub use error::ConfigError;
 pub use file::{
     ConfigFile, IndexSection, IngestSection, MaintainSection, PrivacySection, QuerySection, RealtimeSection,
+    ServeSection,
 };
 pub use kafka::{
     CreateTopics, CreateTopicsArgs, GroupArgs, KafkaArgs, OutputKafkaArgs, ResolvedKafka, TopicArgs, Topics,
