@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from . import compact, delay, fresh, ingest, install, memory, query, realtime, report
+from . import audit, compact, delay, fresh, hourly, ingest, install, memory, query, realtime, report
 from .machine import BenchError, facts, say
 from .session import open_session
 
@@ -14,7 +14,9 @@ BENCHMARKS = {
     "ingest": ingest.bench,
     "memory": memory.bench,
     "compact": compact.bench,
+    "audit": audit.bench,
     "query": query.bench,
+    "hourly": hourly.bench,
     "fresh": fresh.bench,
 }
 # What a benchmark needs beside our binaries.
@@ -24,7 +26,9 @@ NEEDS = {
     "ingest": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "memory": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "compact": [install.python_peers],
+    "audit": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "query": [install.python_peers],
+    "hourly": [install.python_peers],
     "fresh": [lambda: install.real_parts("kafka")],
 }
 # A machine that does other work at the same time makes figures that nobody can repeat.

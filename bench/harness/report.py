@@ -114,6 +114,27 @@ def compact(result):
     )
 
 
+def audit(result):
+    """A lake and its topics, compared."""
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median = contestant["median"]
+        rows.append(
+            [
+                name,
+                f"{median['records_per_second']:,.0f}",
+                f"{median['cpu_seconds_per_million']:.2f}",
+                f"{median['peak_mib']:,.0f} MiB",
+                f"{median['seconds']:.1f} s",
+            ]
+        )
+    header = ["contestant", "records and rows/s", "CPU s per million", "peak memory", "seconds"]
+    return (
+        f"**Audit** of {result['records']:,} logins on MinIO beside the input topic and the topics of the speed path, "
+        f"{of_runs(result)}\n\n" + table(header, rows)
+    )
+
+
 def query(result):
     """SQL on a local lake."""
     rows = []
@@ -124,6 +145,29 @@ def query(result):
     return (
         f"**Queries**, {result['rows']:,} rows over {result['days']} days on the local disk, {of_runs(result)}\n\n"
         + table(["contestant", "whole process", "the query alone", "peak memory"], rows)
+    )
+
+
+def hourly(result):
+    """SQL on the batch view."""
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median, view = contestant["median"], result["views"][name.split(", ", 1)[1]]
+        rows.append(
+            [
+                name,
+                f"{median['process_ms']:,.0f} ms",
+                f"{median['cpu_ms']:,.0f} ms",
+                f"{median['peak_mib']:,.0f} MiB",
+                f"{view['rows']:,}",
+                f"{view['files']}",
+                f"{view['commits_after_checkpoint']} of {view['commits']}",
+            ]
+        )
+    header = ["`sql/hourly/`, rows of `logins`", "whole process", "CPU", "peak memory", "rows of the view", "files", "commits read"]
+    return (
+        f"**The batch view** over {result['days']} days on the local disk, at most {result['limit_ms']} ms are wanted, "
+        f"{of_runs(result)}\n\n" + table(header, rows)
     )
 
 
@@ -162,7 +206,7 @@ def fresh(result):
     )
 
 
-RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "query": query, "fresh": fresh}
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "audit": audit, "query": query, "hourly": hourly, "fresh": fresh}
 
 
 def machine(facts):

@@ -20,8 +20,11 @@
 //! - [`watch`]: committed offsets never go back, and the group never stands still for long
 //! - [`fail_points`]: where an ingester can be made to die
 //! - [`exactness`], [`positions`]: is every input position there, once and in order?
+//! - [`bucket_copy`]: every object of a bucket on the disk: what is in its bytes, and what becomes of it when it is old
 //! - [`delta_log`]: the commits of a table as they lie in its log
+//! - [`document`]: the commands of a document, run as its reader would
 //! - [`side_lake`]: more lakes beside the one of a scenario, each judged as a whole
+//! - [`audits`]: `olap audit` of a lake or of a damaged copy, and what it says
 //! - [`reader`]: the table through Python's deltalake and DuckDB
 //! - [`keys`]: a server that hands out credentials of the object store for a while
 //! - [`engines`]: Spark and Trino, where they are installed
@@ -29,7 +32,10 @@
 //! - [`wait`], [`spawn`]: waiting for a condition; starting children that cannot be left behind
 
 pub mod admin;
+pub mod audits;
+pub mod bucket_copy;
 pub mod delta_log;
+pub mod document;
 pub mod engines;
 pub mod exactness;
 pub mod fail_points;

@@ -15,6 +15,8 @@ pub enum Part {
     Minio,
     /// Python with deltalake and DuckDB.
     Reader,
+    /// Python with an operator's tools: the AWS CLI.
+    Ops,
     /// A schema registry (Apicurio), and a Java to run it.
     Registry,
     /// An OpenSearch node: jars, and a Java to run them.
@@ -34,6 +36,7 @@ impl Part {
             Part::Kafka => kafka_libs(),
             Part::Minio => minio_program(),
             Part::Reader => python_program(),
+            Part::Ops => ops_programs().join("aws"),
             // A link, which leads nowhere when that Java was removed.
             Part::Registry => registry_java(),
             Part::OpenSearch => opensearch_libs(),
@@ -56,6 +59,7 @@ impl Part {
             Part::Kafka => "Kafka",
             Part::Minio => "MinIO",
             Part::Reader => "the independent reader",
+            Part::Ops => "the AWS CLI",
             Part::Registry => "the schema registry",
             Part::OpenSearch => "OpenSearch",
             Part::Prometheus => "Prometheus",
@@ -106,6 +110,11 @@ pub fn minio_program() -> PathBuf {
 /// The Python that has deltalake and DuckDB.
 pub fn python_program() -> PathBuf {
     top().join(".parts/py/bin/python")
+}
+
+/// The folder of an operator's tools, such as `aws`.
+pub fn ops_programs() -> PathBuf {
+    top().join(".parts/ops/commands")
 }
 
 /// The Python that has Spark.

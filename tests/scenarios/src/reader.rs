@@ -130,11 +130,25 @@ impl Reader {
             .map(|_| ())
     }
 
+    /// Damages a table as another software could (`damage_table.py` says how), at the row of a position.
+    ///
+    /// # Errors
+    /// There is no such row, or the table refuses.
+    pub fn damage(&self, table: &str, operation: &str, (partition, offset): (i32, i64)) -> Result<()> {
+        let position = [partition.to_string(), offset.to_string()];
+        let arguments = [&self.table_uri(table), operation, &position[0], &position[1]];
+        self.run("damage_table.py", &arguments).map(drop)
+    }
+
     fn table_uri(&self, table: &str) -> String {
         format!("{}/{table}", self.lake)
     }
 
-    fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
+    /// What a script of `python/` prints, with the lake's credentials in its environment.
+    ///
+    /// # Errors
+    /// When it fails; the message holds its stderr.
+    pub fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
         let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "python", script].iter().collect();
         let mut command = Command::new(parts::python_program());
         command
