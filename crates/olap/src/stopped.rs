@@ -1,7 +1,7 @@
 //! SIGINT and SIGTERM for a command that only reads: it stops at once, with the codes that shells give, 130 and 143.
 //!
 //! The signals are awaited by a thread of its own, because a query may keep every worker busy. When what runs does not give
-//! way within [`PATIENCE`], as when it waits for a reader of its output, the thread ends the process.
+//! way within `PATIENCE`, as when it waits for a reader of its output, the thread ends the process.
 
 use std::io;
 use std::time::Duration;

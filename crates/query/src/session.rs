@@ -33,6 +33,8 @@ use crate::view::{TableFacts, View};
 /// Names under which SQL may qualify the tables: `lake.public.logins`.
 const CATALOG: &str = "lake";
 const SCHEMA: &str = "public";
+/// Each sort keeps one part in so many of the memory for the merge of what it spilled.
+const MERGE_PART: usize = 64;
 /// Operators named by the error when memory runs out.
 const NAMED_CONSUMERS: NonZeroUsize = NonZeroUsize::new(3).unwrap();
 
@@ -220,6 +222,11 @@ fn session_config(options: &QueryOptions) -> SessionConfig {
     let share = options.memory_limit_bytes / options.target_partitions.max(1) / 8;
     settings.execution.sort_spill_reservation_bytes =
         settings.execution.sort_spill_reservation_bytes.min(share);
+    // What each sort keeps aside to merge its spilled runs: with little memory and many sorts, ten megabytes each would be
+    // more than there is.
+    let kept_aside = options.memory_limit_bytes / MERGE_PART;
+    settings.execution.sort_spill_reservation_bytes =
+        kept_aside.min(settings.execution.sort_spill_reservation_bytes);
     // Takes effect where filters are evaluated while decoding (`pushdown_filters`), which stays at DataFusion's default.
     settings.execution.parquet.reorder_filters = true;
     config

@@ -3,7 +3,7 @@
 //! Each pass looks into the files that no earlier pass has found clean, rewrites those that hold rows of the users, and
 //! commits table partition by table partition with the partition's maintenance counter as the compare-and-set. Whoever
 //! was first wins; what was lost is found again by the next pass, in the files that the winner left. Interrupted, it keeps
-//! what it has committed; calling it again for the same users finds the rest, and proves all of it ([`super::begun`]).
+//! what it has committed; calling it again for the same users finds the rest, and proves all of it (`begun`).
 
 use std::collections::{BTreeMap, HashSet};
 

@@ -1,5 +1,5 @@
 //! Which dates of `logins` changed after a version: those of the files that commits added or removed with `dataChange`. Compaction
-//! changes none. A version number alone does not say which table it is of: [`commit_of`] tells one commit from another.
+//! changes none. A version number alone does not say which table it is of: `commit_of` tells one commit from another.
 
 use std::collections::BTreeSet;
 

@@ -8,7 +8,7 @@
 //! - [`command`]: what begins with a backslash;
 //! - [`complete`]: what Tab offers;
 //! - [`editor`]: the terminal and its history;
-//! - [`ask`]: one statement, run and printed;
+//! - `ask`: one statement, run and printed;
 //! - this file: the loop over what is typed or read.
 
 mod ask;

@@ -1,8 +1,8 @@
 //! Values for the `$name`s of a SQL text: real prepared parameters, bound to the plan as typed values, never put into text.
 //!
-//! - [`declared`]: the declarations in the comment that a text begins with;
-//! - [`value`]: a text as a value of a type;
-//! - [`bind`]: values into the statement and its plan.
+//! - `declared`: the declarations in the comment that a text begins with;
+//! - `value`: a text as a value of a type;
+//! - `bind`: values into the statement and its plan.
 //!
 //! A parameter that is declared has the type of its declaration; one that is not gets the type that the planner infers from
 //! where it stands, and text where it infers none.

@@ -5,7 +5,7 @@
 //! - `csv`: RFC 4180, with cells that a spreadsheet would run defused;
 //! - `json`: an array of objects, or one object per line;
 //! - `parquet`: row groups of bounded size;
-//! - [`file`]: a file that is there whole or not at all.
+//! - [`mod@file`]: a file that is there whole or not at all.
 //!
 //! Only data is written, but for one line below a table that had to leave columns out. Several results in one run follow
 //! each other: after an empty line in tables and CSV, on a new line in JSON; NDJSON just goes on; Parquet takes one.
