@@ -1,3 +1,5 @@
+//! Tables on narrow and wide terminals, whatever is in the cells.
+
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
