@@ -19,7 +19,7 @@ const SPILLING: &str = "SELECT x, repeat(CAST(x AS VARCHAR), 20) FROM generate_s
                         ORDER BY (x * 7919) % 1000003";
 const ROWS: &str = "SELECT x FROM generate_series(1, 1000000000000) AS t(x)";
 
-const AT_ONCE: Duration = Duration::from_secs(5);
+const AT_ONCE: Duration = Duration::from_secs(1);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A query that is running; ended when dropped.

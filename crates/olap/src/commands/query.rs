@@ -16,11 +16,10 @@ use loginlake_olap::setup;
 use loginlake_olap::stopped::Stopped;
 use loginlake_query::chart;
 use loginlake_query::{ParamValue, Params, QueryEngine, QueryOptions, Script, View};
-use loginlake_service::config::{
-    ByteSize, ConfigFile, ContractArgs, KafkaArgs, LakeArgs, SchemaRegistryArgs, Span, TopicArgs, UtcTime,
-};
-use loginlake_service::contract;
+use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs, Span, UtcTime};
 use loginlake_service::exit::ExitError;
+
+use super::fresh::FreshArgs;
 
 /// Arguments of `olap query`.
 #[derive(Args, Debug)]
@@ -77,13 +76,7 @@ pub struct QueryArgs {
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
     #[command(flatten)]
-    kafka: KafkaArgs,
-    #[command(flatten)]
-    topics: TopicArgs,
-    #[command(flatten)]
-    contract: ContractArgs,
-    #[command(flatten)]
-    schema_registry: SchemaRegistryArgs,
+    topic: FreshArgs,
 }
 
 /// Which earlier state is asked for.
@@ -127,29 +120,21 @@ impl From<Fresh> for Asked {
 impl QueryArgs {
     /// The limits of the configuration file, and of the flags where they say more.
     fn options(&self, file: &ConfigFile) -> Result<QueryOptions, ExitError> {
-        let section = &file.query;
-        let mut options = QueryOptions::default();
-        if let Some(size) = self.memory_limit.or(section.memory_limit) {
+        let mut options = self.topic.query_options(file)?;
+        if let Some(size) = self.memory_limit {
             options.memory_limit_bytes = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
         }
-        if let Some(size) = self.max_spill.or(section.max_spill) {
+        if let Some(size) = self.max_spill {
             options.max_spill_bytes = size.bytes();
         }
-        if let Some(directory) = self
-            .spill_directory
-            .clone()
-            .or_else(|| section.spill_directory.clone())
-        {
-            options.spill_directory = directory;
+        if let Some(directory) = &self.spill_directory {
+            options.spill_directory.clone_from(directory);
         }
-        options.timeout = self.timeout.or(section.timeout).map(|span| span.duration());
+        options.timeout = self.timeout.map(Span::duration).or(options.timeout);
         options.max_rows = self
             .max_rows
-            .or(section.max_rows)
+            .or(options.max_rows)
             .or_else(|| self.output.default_max_rows());
-        if let Some(path) = self.contract.regions.clone().or_else(|| file.regions.clone()) {
-            options.regions = Some(contract::regions(&path)?);
-        }
         Ok(options)
     }
 
@@ -186,12 +171,9 @@ impl QueryArgs {
 
     /// The topic, as `olap ingest` with the same settings reads and judges it.
     async fn source(&self, file: &ConfigFile) -> Result<Arc<FreshSource>, ExitError> {
-        let kafka = setup::kafka(self.kafka.clone().resolve(file)?);
-        let topic = self.topics.clone().resolve(file)?.input;
-        let contract = contract::contract(&self.contract.clone().resolve(file)?)?;
-        let registry = self.schema_registry.clone().resolve(file)?;
+        let (topic, file) = (self.topic.clone(), file.clone());
         // The client of a registry cannot be set up within an async task.
-        tokio::task::spawn_blocking(move || FreshSource::new(kafka, topic, contract, registry.as_ref()))
+        tokio::task::spawn_blocking(move || topic.source(&file))
             .await
             .map_err(|error| ExitError::failed(format!("a thread ended: {error}")))?
     }
