@@ -4,6 +4,9 @@
 //! tail agree on. Every column can be null for the readers of the table format, although only those that say so ever
 //! are. Appending allocates nothing per row beyond the growth of the buffers. The texts of one column have 32-bit offsets:
 //! a caller finishes a batch long before [`LoginsBuilder::memory_bytes`] nears 2 GiB, or appending panics.
+//! [`ChosenColumns`] builds only the columns that a query reads.
+
+mod chosen;
 
 use std::mem;
 use std::sync::{Arc, LazyLock};
@@ -13,6 +16,8 @@ use arrow::array::{
     Int64Builder, ListBuilder, PrimitiveBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+
+pub use chosen::ChosenColumns;
 
 use crate::event::LoginEvent;
 use crate::reason::Rejection;

@@ -12,7 +12,7 @@ use crate::calendar::LATEST_SECS;
 use crate::event::{DeviceType, Flag, Flags, LoginEvent, UNKNOWN};
 use crate::fields::{self, EventTime};
 use crate::json;
-use crate::privacy::Privacy;
+use crate::privacy::{PersonalField, Privacy};
 use crate::reason::{Field, RejectReason, Rejection};
 use crate::regions::RegionTable;
 use crate::{MAX_DEPTH, MAX_PAYLOAD_BYTES, SCHEMA_VERSION};
@@ -103,6 +103,21 @@ impl Contract {
         })
     }
 
+    /// The latest event time that a good record with this Kafka timestamp can have, in epoch milliseconds: what is known of
+    /// a record before it is decoded. There is no such earliest time, as a login may be told late.
+    pub fn latest_event_ms(&self, kafka_timestamp_ms: Option<i64>) -> i64 {
+        self.window.latest_ms(kafka_timestamp_ms)
+    }
+
+    /// The same contract for somebody who does not look at these fields of an event: each record gets the same verdict, but
+    /// no pseudonym and no mask is made of them. An event of it must not leave the process.
+    pub fn without_looking_at(&self, unread: &[PersonalField]) -> Contract {
+        Contract {
+            privacy: self.privacy.without(unread),
+            ..self.clone()
+        }
+    }
+
     /// A short text that is the same for the same rules and differs when a region, the window or the kinds of privacy
     /// differ: `1-` and twelve hexadecimal digits. For the header `rule.version`. No key goes into it.
     pub fn rule_version(&self) -> &str {
@@ -168,11 +183,15 @@ struct TimeWindow {
 }
 
 impl TimeWindow {
+    fn latest_ms(self, kafka_timestamp_ms: Option<i64>) -> i64 {
+        kafka_timestamp_ms.map_or(LATEST_MS, |kafka_ms| {
+            kafka_ms.saturating_add(self.max_ahead_ms).min(LATEST_MS)
+        })
+    }
+
     /// Both ends belong to the window.
     fn check(&self, event_time: EventTime, kafka_timestamp_ms: Option<i64>) -> Result<(), Rejection> {
-        let latest_ms = kafka_timestamp_ms.map_or(LATEST_MS, |kafka_ms| {
-            kafka_ms.saturating_add(self.max_ahead_ms).min(LATEST_MS)
-        });
+        let latest_ms = self.latest_ms(kafka_timestamp_ms);
         if event_time.ms < self.earliest_ms {
             return Err(fields::out_of_range(
                 "is before the earliest time that is configured",

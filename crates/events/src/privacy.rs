@@ -119,6 +119,17 @@ impl Privacy {
         kinds.join(",")
     }
 
+    /// The same without these fields, which are then as they were in the record.
+    pub(crate) fn without(&self, unread: &[PersonalField]) -> Privacy {
+        let pseudonyms =
+            PersonalField::ALL.map(|field| self.has_pseudonym(field) && !unread.contains(&field));
+        Privacy {
+            keyed: self.keyed.clone(),
+            pseudonyms,
+            masks_ip: self.masks_ip && !unread.contains(&PersonalField::Ip),
+        }
+    }
+
     pub(crate) fn user_id<'a>(&self, user_id: Cow<'a, str>) -> Cow<'a, str> {
         let Some(mut bytes) = self.pseudonym(PersonalField::UserId, user_id.as_bytes()) else {
             return user_id;
