@@ -1,12 +1,18 @@
 //! What librdkafka says about itself: as `tracing` lines, and remembered as the cause of the next error.
 
+use std::ffi::{CStr, c_char};
+use std::path::PathBuf;
+use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rdkafka::ClientContext;
+use rdkafka::bindings as native;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 
-use crate::{KafkaError, Statistics};
+use rdkafka::types::RDKafka;
+
+use crate::{KafkaError, KafkaSettings, Statistics, diagnosis, refusal};
 
 /// Shared memory of a client's last complaint and of its last statistics. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +24,8 @@ struct Complaint {
     last: Option<(String, bool)>,
     fatal: Option<String>,
     statistics: Option<Statistics>,
+    /// The file of the authorities that the broker's certificate may be of.
+    authorities: Option<PathBuf>,
     /// The longest throttling that nobody has looked at yet, milliseconds.
     unseen_throttled_ms: u64,
 }
@@ -58,11 +66,52 @@ impl ClientState {
         complaint.statistics = Some(statistics);
     }
 
+    /// Remembers why this client cannot say who it is.
+    pub(crate) fn refuse(&self, problem: &str) {
+        self.lock().last = Some((problem.to_owned(), true));
+    }
+
+    /// Forgets the last complaint if it is about this, as it is over.
+    pub(crate) fn forget(&self, problem: &str) {
+        let mut complaint = self.lock();
+        if complaint
+            .last
+            .as_ref()
+            .is_some_and(|(text, _)| text.contains(problem))
+        {
+            complaint.last = None;
+        }
+    }
+
+    /// Remembers a line of the log, unless something is known that says more.
+    fn overhear(&self, line: &str) {
+        let about_us = refusal::is_about_us(line);
+        let mut complaint = self.lock();
+        if about_us || complaint.last.as_ref().is_none_or(|(_, about_us)| !about_us) {
+            complaint.last = Some((shorten(line), about_us));
+        }
+    }
+
+    /// Whether the last complaint is about who this client is.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.lock().last, Some((_, true)))
+    }
+
     /// Turns a failed first contact into the reason that librdkafka gave on the side.
     pub(crate) fn explain(&self, brokers: &str, error: &ClientError) -> KafkaError {
         let brokers = brokers.to_owned();
-        match self.lock().last.clone() {
-            Some((detail, true)) => KafkaError::Refused { brokers, detail },
+        let (last, authorities) = {
+            let complaint = self.lock();
+            (complaint.last.clone(), complaint.authorities.clone())
+        };
+        match last {
+            Some((detail, true)) => {
+                let problem = authorities
+                    .filter(|_| detail.contains("certificate verify failed"))
+                    .and_then(|file| diagnosis::certificate_problem(&brokers, &file));
+                let detail = problem.unwrap_or(detail);
+                KafkaError::Refused { brokers, detail }
+            }
             Some((detail, false)) => KafkaError::Unreachable { brokers, detail },
             None => KafkaError::Unreachable {
                 brokers,
@@ -118,6 +167,7 @@ impl ClientContext for LoggingContext {
             )
         );
         let reason = shorten(reason);
+        let about_us = about_us || refusal::is_about_us(&reason);
         let mut complaint = self.state.lock();
         if matches!(code, Some(Code::Fatal)) {
             complaint.fatal = Some(reason.clone());
@@ -131,12 +181,68 @@ impl ClientContext for LoggingContext {
     }
 }
 
+/// Most events that one look takes.
+const MAX_EVENTS: usize = 256;
+/// Severities up to this one are complaints, by syslog's numbers.
+const INFO: i32 = 6;
+
+impl LoggingContext {
+    /// For a client of these settings.
+    pub(crate) fn of(settings: &KafkaSettings) -> Self {
+        let context = Self::default();
+        context.state.lock().authorities = settings.properties.get("ssl.ca.location").map(PathBuf::from);
+        context
+    }
+
+    /// Takes what librdkafka has to say, from a client that nobody polls: it has no thread for it. Not to be called while records are
+    /// read by this client, as it would take them.
+    pub(crate) fn listen(&self, client: *mut RDKafka) {
+        for _ in 0..MAX_EVENTS {
+            // SAFETY: the client lives as long as its owner, who calls; the queue's reference is given back, and each event is
+            // destroyed after its texts were copied.
+            unsafe {
+                let queue = native::rd_kafka_queue_get_main(client);
+                let event = native::rd_kafka_queue_poll(queue, 0);
+                native::rd_kafka_queue_destroy(queue);
+                if event.is_null() {
+                    return;
+                }
+                match native::rd_kafka_event_type(event) {
+                    native::RD_KAFKA_EVENT_LOG => {
+                        let (mut facility, mut text, mut level): (*const c_char, *const c_char, i32) =
+                            (ptr::null(), ptr::null(), 0);
+                        let known = native::rd_kafka_event_log(event, &mut facility, &mut text, &mut level);
+                        if known == 0 && !text.is_null() && !facility.is_null() {
+                            let facility = CStr::from_ptr(facility).to_string_lossy();
+                            let text = CStr::from_ptr(text).to_string_lossy();
+                            if level <= INFO && ["FAIL", "ERROR"].contains(&&*facility) {
+                                self.state.overhear(text.trim());
+                            }
+                            tracing::debug!(target: "loginlake_kafka::librdkafka", %facility, "{}", text.trim());
+                        }
+                    }
+                    native::RD_KAFKA_EVENT_ERROR => {
+                        let code = native::rd_kafka_event_error(event);
+                        let text =
+                            CStr::from_ptr(native::rd_kafka_event_error_string(event)).to_string_lossy();
+                        self.error(ClientError::Global(code.into()), text.trim());
+                    }
+                    _ => {}
+                }
+                native::rd_kafka_event_destroy(event);
+            }
+        }
+    }
+}
+
 /// Without librdkafka's thread prefix `[thrd:…]: host:port/bootstrap: `.
 fn shorten(reason: &str) -> String {
     let text = match reason.split_once("]: ") {
         Some((prefix, rest)) if prefix.starts_with("[thrd:") => rest,
         _ => reason,
     };
+    // How long it took, and how often it was said.
+    let text = text.split_once(" (after ").map_or(text, |(said, _)| said);
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

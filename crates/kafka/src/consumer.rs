@@ -22,6 +22,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::KafkaError;
 use crate::client::{ClientState, LoggingContext};
+use crate::oauth::TokenKeeper;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_consumer};
 
 /// Tuning that measurements asked for. The queue's backoff is 1 s by default: a consumer that once fills its queue then
@@ -197,6 +198,8 @@ fn unassign<C: ConsumerContext>(
 
 /// A consumer of one topic in a group.
 pub struct GroupConsumer<L: PartitionListener> {
+    // Before the client, which it serves: fields are dropped in this order.
+    _tokens: Option<TokenKeeper>,
     consumer: BaseConsumer<GroupContext<L>>,
     topic: String,
 }
@@ -239,8 +242,10 @@ impl<L: PartitionListener> GroupConsumer<L> {
                 ("allow.auto.create.topics", "false"),
             ],
         );
+        let base = LoggingContext::of(settings);
+        let state = base.state.clone();
         let context = GroupContext {
-            base: LoggingContext::default(),
+            base,
             listener,
             topic: topic.to_owned(),
             rebalances: AtomicU64::new(0),
@@ -248,10 +253,12 @@ impl<L: PartitionListener> GroupConsumer<L> {
         };
         let consumer = BaseConsumer::from_config_and_context(&config, context)
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        let tokens = TokenKeeper::start(consumer.client().native_ptr(), settings, &state)?;
         consumer
             .subscribe(&[topic])
             .map_err(|error| KafkaError::of("cannot subscribe", &error))?;
         Ok(Self {
+            _tokens: tokens,
             consumer,
             topic: topic.to_owned(),
         })

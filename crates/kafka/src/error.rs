@@ -9,7 +9,9 @@ pub enum KafkaError {
     #[error("kafka configuration: {0}")]
     Configuration(String),
     /// No broker answered in time.
-    #[error("no broker answers at {brokers}: {detail}; check --brokers and that Kafka is running")]
+    #[error(
+        "no broker answers at {brokers}: {detail}; check --brokers, that Kafka is running, and security.protocol"
+    )]
     Unreachable {
         /// The bootstrap brokers.
         brokers: String,
@@ -18,7 +20,8 @@ pub enum KafkaError {
     },
     /// The broker refused this client.
     #[error(
-        "kafka at {brokers} refused this client: {detail}; check the security settings (-X security.protocol=…, sasl.*, ssl.*)"
+        "kafka at {brokers} refused this client: {detail}; {}",
+        crate::refusal::advice(detail)
     )]
     Refused {
         /// The bootstrap brokers.

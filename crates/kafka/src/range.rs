@@ -20,8 +20,9 @@ use rdkafka::types::RDKafkaRespErr;
 
 use crate::KafkaError;
 use crate::client::LoggingContext;
+use crate::oauth::TokenKeeper;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_consumer};
-use crate::topics::{Incarnation, incarnation_of};
+use crate::topics::{Incarnation, incarnation_of, metadata};
 
 /// For a backlog that somebody waits for. The short wait is that for the end behind a transaction's marker.
 const TUNING: &[(&str, &str)] = &[
@@ -185,6 +186,8 @@ pub fn cut(ranges: &Bounds, most: usize, least: i64) -> Vec<Bounds> {
 
 /// Reads ranges of one topic. Belongs to one thread at a time.
 pub struct RangeReader {
+    // Before the client, which it serves: fields are dropped in this order.
+    _tokens: Option<TokenKeeper>,
     consumer: BaseConsumer<LoggingContext>,
     topic: String,
     brokers: String,
@@ -241,9 +244,12 @@ impl RangeReader {
                 ("allow.auto.create.topics", "false"),
             ],
         );
-        let consumer = BaseConsumer::from_config_and_context(&config, LoggingContext::default())
+        let context = LoggingContext::of(settings);
+        let consumer = BaseConsumer::from_config_and_context(&config, context.clone())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        let tokens = TokenKeeper::start(consumer.client().native_ptr(), settings, &context.state)?;
         Ok(Self {
+            _tokens: tokens,
             consumer,
             topic: topic.to_owned(),
             brokers: settings.brokers.clone(),
@@ -262,10 +268,14 @@ impl RangeReader {
     /// # Errors
     /// No broker answered in time, refused, or no such topic.
     pub fn bounds(&self) -> Result<BTreeMap<i32, (i64, i64)>, KafkaError> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), CONNECT_TIMEOUT)
-            .map_err(|error| self.consumer.context().state.explain(&self.brokers, &error))?;
+        let client = self.consumer.client();
+        let metadata = if self.open.borrow().is_empty() {
+            metadata(client, client.context(), &self.brokers, &self.topic)?
+        } else {
+            self.consumer
+                .fetch_metadata(Some(&self.topic), CONNECT_TIMEOUT)
+                .map_err(|error| client.context().state.explain(&self.brokers, &error))?
+        };
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
         if let Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED) =
             found.and_then(|found| found.error())

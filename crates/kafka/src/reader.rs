@@ -20,7 +20,9 @@ use rdkafka::topic_partition_list::TopicPartitionList;
 
 use crate::KafkaError;
 use crate::client::LoggingContext;
+use crate::oauth::TokenKeeper;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_consumer};
+use crate::topics::metadata;
 
 /// The queues are smaller than those of a worker: a reader runs beside one, in the same process.
 const TUNING: &[(&str, &str)] = &[
@@ -145,6 +147,8 @@ impl TopicReader {
 
 /// One topic and its client.
 struct Source {
+    // Before the client, which it serves: fields are dropped in this order.
+    _tokens: Option<TokenKeeper>,
     consumer: BaseConsumer<LoggingContext>,
     topic: String,
     brokers: String,
@@ -173,11 +177,14 @@ impl Source {
                 ("allow.auto.create.topics", "false"),
             ],
         );
-        let mut consumer = BaseConsumer::from_config_and_context(&config, LoggingContext::default())
+        let context = LoggingContext::of(settings);
+        let mut consumer = BaseConsumer::from_config_and_context(&config, context.clone())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        let tokens = TokenKeeper::start(consumer.client().native_ptr(), settings, &context.state)?;
         let arrivals = Arc::clone(arrivals);
         consumer.set_nonempty_callback(move || arrivals.announce());
         let source = Self {
+            _tokens: tokens,
             consumer,
             topic: topic.to_owned(),
             brokers: settings.brokers.clone(),
@@ -194,10 +201,9 @@ impl Source {
     }
 
     fn partitions(&self) -> Result<Vec<i32>, KafkaError> {
-        let metadata = self
-            .consumer
-            .fetch_metadata(Some(&self.topic), CONNECT_TIMEOUT)
-            .map_err(|error| self.consumer.context().state.explain(&self.brokers, &error))?;
+        // Nothing is assigned yet: there is no record that could be taken.
+        let client = self.consumer.client();
+        let metadata = metadata(client, client.context(), &self.brokers, &self.topic)?;
         let found = metadata.topics().iter().find(|found| found.name() == self.topic);
         let partitions: Vec<i32> = found
             .iter()

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
+use crate::oauth;
+
 /// How long a check at the start waits for a broker.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -39,20 +41,40 @@ impl KafkaSettings {
         let level = if self.properties.contains_key("debug") {
             RDKafkaLogLevel::Debug
         } else {
-            RDKafkaLogLevel::Warning
+            // Why a connection ended is said at this level; `LoggingContext` keeps it out of the log.
+            RDKafkaLogLevel::Info
         };
         config.set("client.id", "loginlake").set_log_level(level);
         for (key, value) in tuning {
             config.set(*key, *value);
         }
-        for (key, value) in self.properties.iter().filter(|(key, _)| applies(key)) {
+        for (key, value) in self
+            .properties
+            .iter()
+            .filter(|(key, _)| applies(key) && !oauth::is_ours(key))
+        {
             config.set(key, value);
+        }
+        if self.wants_system_authorities() {
+            // OpenSSL is part of this program and knows no authorities: librdkafka looks where systems keep them.
+            config.set("ssl.ca.location", "probe");
         }
         config.set("bootstrap.servers", &self.brokers);
         for (key, value) in owned {
             config.set(*key, *value);
         }
         config
+    }
+}
+
+impl KafkaSettings {
+    fn wants_system_authorities(&self) -> bool {
+        let protocol = self.properties.get("security.protocol");
+        let is_tls = protocol.is_some_and(|protocol| protocol.to_ascii_lowercase().ends_with("ssl"));
+        is_tls
+            && !["ssl.ca.location", "ssl.ca.pem"]
+                .iter()
+                .any(|key| self.properties.contains_key(*key))
     }
 }
 
@@ -131,6 +153,27 @@ mod tests {
         assert_eq!(config.get("linger.ms"), Some("7"));
         assert_eq!(config.get("acks"), Some("all"));
         assert_eq!(config.get("fetch.min.bytes"), None);
+    }
+
+    #[test]
+    fn without_authorities_those_of_the_system_are_looked_for() {
+        let mut settings = KafkaSettings::new("a:1");
+        let location = |settings: &KafkaSettings| {
+            let config = settings.client_config(&[], for_admin, &[]);
+            config.get("ssl.ca.location").map(ToOwned::to_owned)
+        };
+        assert_eq!(location(&settings), None);
+        settings
+            .properties
+            .insert("security.protocol".into(), "SASL_SSL".into());
+        assert_eq!(location(&settings).as_deref(), Some("probe"));
+        settings
+            .properties
+            .insert("ssl.ca.location".into(), "ca.pem".into());
+        assert_eq!(location(&settings).as_deref(), Some("ca.pem"));
+        settings.properties.remove("ssl.ca.location");
+        settings.properties.insert("ssl.ca.pem".into(), "…".into());
+        assert_eq!(location(&settings), None);
     }
 
     #[test]

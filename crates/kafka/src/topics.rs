@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::Offset;
@@ -12,15 +12,19 @@ use rdkafka::bindings as native;
 use rdkafka::client::Client;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
+use rdkafka::metadata::Metadata;
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
 use crate::KafkaError;
 use crate::client::LoggingContext;
+use crate::oauth::TokenKeeper;
 use crate::settings::{CONNECT_TIMEOUT, KafkaSettings, for_admin};
 
 /// How long a question about a topic's configuration may take: the answer is an optimisation only.
 const CONFIG_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it is looked why there is no answer yet.
+const LISTEN_EVERY: Duration = Duration::from_secs(2);
 
 /// A topic to be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub struct TopicInfo {
 
 /// Asks brokers about topics.
 pub struct Topics {
+    // Before the client, which it serves: fields are dropped in this order.
+    _tokens: Option<TokenKeeper>,
     admin: AdminClient<LoggingContext>,
     context: LoggingContext,
     brokers: String,
@@ -55,11 +61,13 @@ impl Topics {
     /// # Errors
     /// [`KafkaError::Configuration`] when librdkafka refuses a property.
     pub fn connect(settings: &KafkaSettings) -> Result<Self, KafkaError> {
-        let context = LoggingContext::default();
+        let context = LoggingContext::of(settings);
         let config: ClientConfig = settings.client_config(&[], for_admin, &[]);
         let admin = AdminClient::from_config_and_context(&config, context.clone())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
+        let tokens = TokenKeeper::start(admin.inner().native_ptr(), settings, &context.state)?;
         Ok(Self {
+            _tokens: tokens,
             admin,
             context,
             brokers: settings.brokers.clone(),
@@ -76,10 +84,7 @@ impl Topics {
     /// # Errors
     /// No broker, refused, or no such topic.
     pub fn describe(&self, topic: &str) -> Result<TopicInfo, KafkaError> {
-        let metadata = self
-            .client()
-            .fetch_metadata(Some(topic), CONNECT_TIMEOUT)
-            .map_err(|error| self.context.state.explain(&self.brokers, &error))?;
+        let metadata = metadata(self.client(), &self.context, &self.brokers, topic)?;
         let found = metadata.topics().iter().find(|found| found.name() == topic);
         let no_topic = || KafkaError::NoTopic {
             topic: topic.to_owned(),
@@ -215,7 +220,7 @@ impl Topics {
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(CONNECT_TIMEOUT));
         let results = block_on(self.admin.create_topics(&new_topics, &options))
-            .map_err(|error| self.context.state.explain(&self.brokers, &error))?;
+            .map_err(|error| self.explain(&error))?;
         for result in results {
             match result {
                 Ok(topic) => tracing::info!(topic, "topic created"),
@@ -249,8 +254,18 @@ impl Topics {
         }
     }
 
-    fn client(&self) -> &Client<LoggingContext> {
+    pub(crate) fn client(&self) -> &Client<LoggingContext> {
         self.admin.inner()
+    }
+
+    pub(crate) fn admin(&self) -> &AdminClient<LoggingContext> {
+        &self.admin
+    }
+
+    /// Why there was no answer.
+    pub(crate) fn explain(&self, error: &ClientError) -> KafkaError {
+        self.context.listen(self.client().native_ptr());
+        self.context.state.explain(&self.brokers, error)
     }
 
     /// The broker's id of this incarnation of a topic (KIP-516): a topic that is deleted and made again has another one.
@@ -265,6 +280,28 @@ impl Topics {
     /// The same, with the reason why there is no id.
     pub fn incarnation(&self, topic: &str) -> Incarnation {
         incarnation_of(self.client(), topic)
+    }
+}
+
+/// Asks the brokers about a topic, for ten seconds at most; not to the end when they have refused this client meanwhile. The client
+/// must be one that reads no records at the moment.
+pub(crate) fn metadata(
+    client: &Client<LoggingContext>,
+    context: &LoggingContext,
+    brokers: &str,
+    topic: &str,
+) -> Result<Metadata, KafkaError> {
+    let deadline = Instant::now() + CONNECT_TIMEOUT;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let error = match client.fetch_metadata(Some(topic), left.min(LISTEN_EVERY)) {
+            Ok(metadata) => return Ok(metadata),
+            Err(error) => error,
+        };
+        context.listen(client.native_ptr());
+        if context.state.is_refused() || Instant::now() >= deadline {
+            return Err(context.state.explain(brokers, &error));
+        }
     }
 }
 
@@ -346,7 +383,7 @@ unsafe fn incarnation_of_event(event: *mut native::rd_kafka_event_t) -> Incarnat
 }
 
 /// Waits for an admin call: its thread is librdkafka's, so any thread may park for it.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     struct Unpark(std::thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: std::sync::Arc<Self>) {

@@ -26,8 +26,9 @@ use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::Headers;
 use rdkafka::producer::{BaseProducer, DeliveryResult, Producer, ProducerContext};
 
-use crate::KafkaError;
 use crate::client::LoggingContext;
+use crate::oauth::TokenKeeper;
+use crate::{KafkaError, KafkaSettings};
 use native::{NativeHeaders, Topics, Wake};
 use push::Push;
 
@@ -214,19 +215,22 @@ struct Served {
     topics: Topics,
     wake: Wake,
     push: Push,
+    _tokens: Option<TokenKeeper>,
     producer: BaseProducer<Deliveries>,
     sends: AtomicU64,
 }
 
 impl Served {
-    fn start(config: &ClientConfig) -> Result<Self, KafkaError> {
+    fn start(settings: &KafkaSettings, config: &ClientConfig) -> Result<Self, KafkaError> {
         let producer = BaseProducer::from_config_and_context(config, Deliveries::new())
             .map_err(|error| KafkaError::Configuration(error.to_string()))?;
         let client = producer.client().native_ptr();
+        let tokens = TokenKeeper::start(client, settings, &producer.client().context().base.state)?;
         Ok(Self {
             topics: Topics::default(),
             wake: Wake::this_thread(client),
             push: Push::start(client)?,
+            _tokens: tokens,
             producer,
             sends: AtomicU64::new(0),
         })

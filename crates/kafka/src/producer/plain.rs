@@ -35,7 +35,7 @@ impl PlainProducer {
         let tuning: Vec<_> = TUNING.iter().copied().chain([("linger.ms", "5")]).collect();
         let owned = [("acks", "all"), ("enable.idempotence", "true")];
         Ok(Self {
-            producer: Served::start(&settings.client_config(&tuning, for_producer, &owned))?,
+            producer: Served::start(settings, &settings.client_config(&tuning, for_producer, &owned))?,
         })
     }
 

@@ -28,7 +28,7 @@ impl TrackingProducer {
             ("message.timeout.ms", "0"),
         ];
         Ok(Self {
-            producer: Served::start(&settings.client_config(TUNING, for_producer, &owned))?,
+            producer: Served::start(settings, &settings.client_config(TUNING, for_producer, &owned))?,
         })
     }
 

@@ -41,7 +41,7 @@ impl TransactionalProducer {
         ];
         let config = settings.client_config(TUNING, for_producer, &owned);
         Ok(Self {
-            producer: Served::start(&config)?,
+            producer: Served::start(settings, &config)?,
             transactional_id: transactional_id.to_owned(),
         })
     }
@@ -173,6 +173,11 @@ impl TransactionalProducer {
     /// The records that the broker refused for good since the last call.
     pub fn take_refused(&self) -> Vec<RefusedRecord> {
         take_refused(&self.producer)
+    }
+
+    /// Why records of the open transaction were not delivered, if any was not.
+    pub fn take_failure(&self) -> Option<KafkaError> {
+        take_failure(&self.producer)
     }
 
     /// Records handed over and not yet delivered.
