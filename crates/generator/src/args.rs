@@ -10,6 +10,7 @@ use loginlake_service::config::{
     UtcTime, ValueError,
 };
 use loginlake_service::exit::{ExitCode, ExitError};
+use loginlake_service::shell_help::ShellHelpArgs;
 
 /// How many events a second an endless run sends when no rate is given, as the original generator does.
 const ENDLESS_RATE_PER_SEC: f64 = 2.0;
@@ -103,6 +104,8 @@ pub(crate) struct Args {
 
     #[command(flatten, next_help_heading = "Configuration and logs")]
     pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) shell_help: ShellHelpArgs,
 }
 
 /// What makes no sense for a replay.

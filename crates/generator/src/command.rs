@@ -4,15 +4,16 @@ use std::io::{IsTerminal, Write, stderr};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::{ArgMatches, CommandFactory};
 use loginlake_generator::sink::{FileSink, RecordSink, SinkError};
 use loginlake_generator::source::{RecordSource, Replay};
 use loginlake_generator::to_kafka::KafkaSink;
 use loginlake_generator::{Generator, RunError, Summary, run};
 use loginlake_kafka::topics::TopicSpec;
 use loginlake_kafka::{KafkaError, KafkaSettings};
-use loginlake_service::exit::{ExitCode, ExitError, parse_args};
-use loginlake_service::logging;
+use loginlake_service::exit::{ExitCode, ExitError, parse_matches};
 use loginlake_service::shutdown::Shutdown;
+use loginlake_service::{effective, logging};
 
 use crate::args::{Args, From, Plan, To};
 
@@ -21,11 +22,17 @@ use crate::args::{Args, From, Plan, To};
 /// # Errors
 /// Wrong usage (code 2), or a source or sink that failed (code 1).
 pub(crate) fn generate() -> Result<(), ExitError> {
-    let args: Args = parse_args()?;
+    let (args, matches): (Args, ArgMatches) = parse_matches()?;
+    if args.shell_help.run(&Args::command())? {
+        return Ok(());
+    }
+    if args.common.print_config {
+        return effective::print(&Args::command(), &matches);
+    }
     let configured = |error| ExitError::caused_by(ExitCode::Usage, &error);
     let file = args.common.load().map_err(configured)?;
     let logs = args.common.resolve(&file).map_err(configured)?;
-    logging::init(logs.format, logs.verbosity, logs.quiet)?;
+    logging::begin(&logs)?;
     let plan = args.resolve(&file, now_ms(), uuid::Uuid::new_v4().as_u64_pair().0)?;
 
     // The runtime only watches for signals; the work is this thread's.

@@ -147,15 +147,32 @@ impl From<anyhow::Error> for ExitError {
 /// # Errors
 /// The command line does not fit the definition of `T`.
 pub fn parse_args<T: clap::Parser>() -> Result<T, ExitError> {
-    T::try_parse().map_err(|error| {
-        use clap::error::ErrorKind::{
-            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as MissingHelp, DisplayVersion,
-        };
-        match error.kind() {
-            DisplayHelp | DisplayVersion | MissingHelp => error.exit(),
-            _ => from_clap(&error),
-        }
-    })
+    parse_matches().map(|(args, _)| args)
+}
+
+/// The same, with what clap found: where each value comes from.
+///
+/// # Errors
+/// As [`parse_args`].
+pub fn parse_matches<T: clap::Parser>() -> Result<(T, clap::ArgMatches), ExitError> {
+    let mut command = T::command();
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let matches = matches.map_err(shown_or_refused)?;
+    match T::from_arg_matches(&matches) {
+        Ok(args) => Ok((args, matches)),
+        Err(error) => Err(shown_or_refused(error.format(&mut command))),
+    }
+}
+
+/// Help and version are shown, and end the process.
+fn shown_or_refused(error: clap::Error) -> ExitError {
+    use clap::error::ErrorKind::{
+        DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as MissingHelp, DisplayVersion,
+    };
+    match error.kind() {
+        DisplayHelp | DisplayVersion | MissingHelp => error.exit(),
+        _ => from_clap(&error),
+    }
 }
 
 /// The first paragraph of clap's text is the error; its tips become the hint.
@@ -185,7 +202,7 @@ pub fn finish(result: Result<(), ExitError>) -> std::process::ExitCode {
         return std::process::ExitCode::SUCCESS;
     };
     let stderr = io::stderr();
-    let colour = stderr.is_terminal() && colours_wanted();
+    let colour = colours_on(&stderr);
     // When stderr is gone, the code is all that is left to say it with.
     let _ = error.report(&mut stderr.lock(), colour);
     if error.quiet {
@@ -198,6 +215,27 @@ pub fn finish(result: Result<(), ExitError>) -> std::process::ExitCode {
 /// Whether `NO_COLOR` leaves colours on (<https://no-color.org>: any value that is not empty switches them off).
 pub fn colours_wanted() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// Whether what is written there may be coloured: as clap decides it for its own texts.
+pub fn colours_on(stream: &impl IsTerminal) -> bool {
+    coloured(stream.is_terminal(), |name| {
+        std::env::var_os(name).map(|value| value.to_string_lossy().into_owned())
+    })
+}
+
+/// `NO_COLOR` that is not empty: never. Else `CLICOLOR_FORCE` that is neither empty nor 0: always. Else only on a terminal,
+/// unless `CLICOLOR` is 0 or the terminal is a dumb one (<https://bixense.com/clicolors>).
+fn coloured(is_terminal: bool, variable: impl Fn(&str) -> Option<String>) -> bool {
+    let is_set = |name: &str| variable(name).is_some_and(|value| !value.is_empty());
+    let is_zero = |name: &str| variable(name).is_some_and(|value| value == "0");
+    if is_set("NO_COLOR") {
+        return false;
+    }
+    if is_set("CLICOLOR_FORCE") && !is_zero("CLICOLOR_FORCE") {
+        return true;
+    }
+    is_terminal && !is_zero("CLICOLOR") && variable("TERM").is_none_or(|term| term != "dumb")
 }
 
 fn chain(error: &(dyn Error + 'static)) -> String {
@@ -303,6 +341,21 @@ mod tests {
             reported(&ExitError::stdout(io::Error::other("disk is full")), false).contains("disk is full")
         );
         assert!(!reported(&ExitError::from(anyhow::Error::new(closed())), false).is_empty());
+    }
+
+    #[test]
+    fn colours_are_for_terminals_unless_a_variable_says_otherwise() {
+        let on = |is_terminal, variables: &[(&str, &str)]| {
+            coloured(is_terminal, |name| {
+                let found = variables.iter().find(|(variable, _)| *variable == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        };
+        assert!(on(true, &[("TERM", "xterm")]) && !on(false, &[]));
+        assert!(!on(true, &[("NO_COLOR", "1")]) && on(true, &[("NO_COLOR", "")]));
+        assert!(on(false, &[("CLICOLOR_FORCE", "1")]) && !on(false, &[("CLICOLOR_FORCE", "0")]));
+        assert!(!on(false, &[("CLICOLOR_FORCE", "1"), ("NO_COLOR", "1")]));
+        assert!(!on(true, &[("CLICOLOR", "0")]) && !on(true, &[("TERM", "dumb")]));
     }
 
     #[test]

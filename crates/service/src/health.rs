@@ -211,7 +211,7 @@ fn nanos(duration: Duration) -> u64 {
 }
 
 /// A service at one moment.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct HealthReport {
     /// Every component is ready and moves, and there is at least one.
     pub ready: bool,

@@ -37,6 +37,7 @@ impl Metrics {
         registry.register_collector(Box::new(Process {
             started: seconds_since_epoch(),
         }));
+        registry.register_collector(Box::new(crate::telemetry::Told));
         Self {
             registry: Arc::new(RwLock::new(registry)),
         }

@@ -1,10 +1,11 @@
 //! Settings that are one of a few words. The same words on the command line, in the environment and in the file.
 
 use clap::ValueEnum;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 /// How logs are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogFormat {
     /// Lines for people.
@@ -14,7 +15,7 @@ pub enum LogFormat {
 }
 
 /// What `realtime run` guarantees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// Kafka transactions: one visible output per input, whatever fails.
@@ -25,7 +26,7 @@ pub enum Guarantee {
 }
 
 /// How the table `logins` is partitioned; never by anything that a client can invent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, ValueEnum)]
 pub enum TablePartitioning {
     /// By `login_date`.
     #[default]
@@ -39,7 +40,7 @@ pub enum TablePartitioning {
 }
 
 /// A field that can be pseudonymised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 #[value(rename_all = "snake_case")]
 pub enum PersonalField {

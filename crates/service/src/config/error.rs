@@ -104,7 +104,7 @@ impl ConfigError {
             Self::OwnedProperty { instead, .. } => *instead,
             Self::MalformedProperty { .. } => "write it as in: -X security.protocol=SASL_SSL",
             Self::RemoteHttp { .. } => {
-                "listen on 127.0.0.1, or give --http-allow-remote where a firewall or a container limits who reaches it"
+                "let clients send a token (--http-token-file), listen on 127.0.0.1, or give --http-allow-remote to serve anybody"
             }
             Self::MissingKey => "set LOGINLAKE_PSEUDONYM_KEY or --pseudonym-key-file",
             Self::ShortKey { .. } => "make one with: openssl rand -hex 32",
@@ -122,7 +122,7 @@ impl ConfigError {
         }
     }
 
-    pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
+    pub(crate) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
         let offset = error.span().map_or(0, |span| span.start);
         Self::Syntax {
             path: path.to_owned(),

@@ -1,25 +1,30 @@
 //! The configuration file: TOML, every key optional, every unknown key an error. What a file does not say is left to
 //! the built-in default; what it says, the environment and the flags override.
+//!
+//! The comments of the fields are read by [`super::keys`]: `What it is; default VALUE.`, the value in back quotes or a
+//! number where it is one value, and words otherwise. They become the JSON schema and `docs/CONFIGURATION.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::alerts::AlertsSection;
 use super::choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
 use super::error::ConfigError;
 use super::properties::Properties;
 use super::rate::Rate;
 use super::unknown_keys;
-use super::values::{ByteSize, HttpAddress, Span, UtcTime};
+use super::values::{ByteSize, HttpAddress, LogFilter, Span, UtcTime};
 
 /// Everything that a configuration file can say. The keys are the flags' names.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ConfigFile {
     /// Kafka bootstrap servers, `host:port,…`; default `localhost:9092`.
     pub brokers: Option<String>,
-    /// Bootstrap servers of the cluster that output goes to; default: the input's cluster.
+    /// Bootstrap servers of the cluster that output goes to; default: the input's.
     pub output_brokers: Option<String>,
     /// Topic that logins are read from; default `user-login`.
     pub input_topic: Option<String>,
@@ -39,11 +44,22 @@ pub struct ConfigFile {
     pub lake: Option<String>,
     /// `text` or `json`; default: text on a terminal, JSON otherwise.
     pub log_format: Option<LogFormat>,
-    /// Whether HTTP may listen beyond loopback; default `false`.
+    /// What is logged, in the form of `RUST_LOG`, such as `warn,loginlake=debug`; `RUST_LOG`, `-v` and `-q` win; default: our own
+    /// at info, libraries at warn.
+    pub log_filter: Option<LogFilter>,
+    /// File with the token that HTTP clients have to send; default: none, and only this machine is served.
+    pub http_token_file: Option<PathBuf>,
+    /// Whether anybody who can reach it may ask HTTP without a token; default `false`.
     pub http_allow_remote: Option<bool>,
+    /// Whether anybody who can reach it may have `/metrics` without the token; default `false`.
+    pub http_open_metrics: Option<bool>,
+    /// Certificate chain for HTTPS, a PEM file; default: none, plain HTTP.
+    pub http_tls_cert: Option<PathBuf>,
+    /// Private key of that certificate, a PEM file without a password; default: none.
+    pub http_tls_key: Option<PathBuf>,
     /// CSV file of regions and divisions; default: the built-in table of US states.
     pub regions: Option<PathBuf>,
-    /// Earliest event time that is accepted, a date; default 2015-01-01.
+    /// Earliest event time that is accepted, a date; default `2015-01-01`.
     pub earliest: Option<UtcTime>,
     /// How far an event time may be ahead of its record's Kafka timestamp, a duration; default `24h`.
     pub max_ahead: Option<Span>,
@@ -51,9 +67,19 @@ pub struct ConfigFile {
     pub schema_registry: Option<String>,
     /// File with the credentials for it, `user:password` or `Bearer token`; default: none.
     pub schema_registry_credentials_file: Option<PathBuf>,
-    /// librdkafka properties of the input's cluster.
+    /// OpenTelemetry collector (OTLP over HTTP) that traces are sent to; default: none, no traces.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the records without a trace of their own that begin one, 0 to 1; default 0.
+    pub trace_ratio: Option<f64>,
+    /// Receiver of OpenLineage events about ingestion, maintenance and queries; default: none, no events.
+    pub openlineage_url: Option<String>,
+    /// Namespace of the jobs in these events; default `default`.
+    pub openlineage_namespace: Option<String>,
+    /// File with the key that this receiver asks for; default: none.
+    pub openlineage_api_key_file: Option<PathBuf>,
+    /// librdkafka properties of the input's cluster; default: none.
     pub kafka: Properties,
-    /// librdkafka properties of the output's cluster.
+    /// librdkafka properties of the output's cluster; default: those of the input, on the same cluster.
     pub output_kafka: Properties,
     /// `realtime run`.
     pub realtime: RealtimeSection,
@@ -69,10 +95,12 @@ pub struct ConfigFile {
     pub serve: ServeSection,
     /// What happens to personal fields.
     pub privacy: PrivacySection,
+    /// Alerts by webhook.
+    pub alerts: AlertsSection,
 }
 
 /// `[realtime]`: the speed path.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct RealtimeSection {
     /// `exactly-once` or `at-least-once`; default `exactly-once`.
@@ -81,43 +109,43 @@ pub struct RealtimeSection {
     pub group_id: Option<String>,
     /// Address of health, metrics and dashboard, or `none`; default `127.0.0.1:8080`.
     pub http: Option<HttpAddress>,
-    /// Threads that decode and enrich; default: chosen by the service.
+    /// Members of the consumer group in this process; default 1.
     pub workers: Option<u16>,
-    /// Drop filters, such as `locale = "RU"`; default: none.
+    /// Good events that are not republished, such as `locale = "RU"`; default: none.
     pub filters: Option<Vec<String>>,
     /// Most records of an instance, such as `50000/s`; a number is per second; default: unlimited.
     pub max_rate: Option<Rate>,
-    /// Records after which insights are written, 0: never; default 100, at most once a second.
+    /// Records after which insights are written, at most once a second; 0: never; default 100.
     pub insights_every: Option<u64>,
     /// Longest time after which insights are written if there were any records, a duration; default `10s`.
     pub insights_interval: Option<Span>,
     /// Directory that insights are written to as well; default: none.
     pub insights_dir: Option<PathBuf>,
-    /// Stable, unique name of this instance's transactions; default: chosen by the service.
+    /// Stable, unique name of this instance's transactions; default: group id, host name and HTTP port.
     pub transactional_id: Option<String>,
-    /// Longest a transaction stays open before it is committed, a duration; default: chosen by the service.
+    /// Longest a transaction stays open before it is committed, a duration; default `400ms`.
     pub transaction_max_age: Option<Span>,
-    /// Most records of one transaction; default: chosen by the service.
+    /// Most records of one transaction; default 200000.
     pub transaction_max_records: Option<u64>,
-    /// After how long the broker aborts an abandoned transaction, a duration; default: chosen by the service.
+    /// After how long the broker aborts an abandoned transaction, a duration; default `20s`.
     pub transaction_timeout: Option<Span>,
 }
 
 /// `[ingest]`: the batch path.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct IngestSection {
     /// Consumer group, for lag tools only; default `loginlake-olap`.
     pub group_id: Option<String>,
     /// Address of health and metrics, or `none`; default `127.0.0.1:8081`.
     pub http: Option<HttpAddress>,
-    /// Longest that a record waits for its commit, a duration; default: as measured best.
+    /// Longest that a record waits for its commit, a duration; default `10s`.
     pub max_batch_age: Option<Span>,
-    /// Most rows of one commit; default: as measured best.
+    /// Most rows of one commit; default 2000000.
     pub max_batch_rows: Option<u64>,
-    /// Most buffered bytes of one commit; default: as measured best.
+    /// Most buffered bytes of one commit; default: a third of the memory budget.
     pub max_batch_bytes: Option<ByteSize>,
-    /// Bytes of all buffers together; over it the largest is flushed; default: as measured best.
+    /// Bytes of everything that waits for a commit; over it consumption pauses; at least `32MiB`; default `64MiB`.
     pub memory_budget: Option<ByteSize>,
     /// How long after the broker got it a record is queryable, 99 of 100, a duration; instead of `max-batch-age`; default:
     /// none.
@@ -132,7 +160,7 @@ pub struct IngestSection {
 }
 
 /// `[maintain]`: compaction, the batch view, vacuum.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct MaintainSection {
     /// Address of health and metrics, or `none`; default `127.0.0.1:8082`.
@@ -141,9 +169,9 @@ pub struct MaintainSection {
     pub compact_every: Option<String>,
     /// When `logins_hourly` is refreshed, likewise; default `5m`.
     pub refresh_every: Option<String>,
-    /// Size that compaction aims at, bytes; default: chosen by the service.
+    /// Size that compaction aims at, bytes; default `256MiB`.
     pub target_file_bytes: Option<ByteSize>,
-    /// Bytes that compaction may hold in memory; default: chosen by the service.
+    /// Bytes that compaction may hold in memory, at least `64MiB`; default `256MiB`.
     pub memory_budget: Option<ByteSize>,
     /// When unreferenced files and expired logs are deleted, likewise; default `24h`.
     pub vacuum_every: Option<String>,
@@ -155,33 +183,42 @@ pub struct MaintainSection {
     pub debt_limit: Option<ByteSize>,
     /// Table partitions that are compacted at the same time; default 1.
     pub jobs: Option<u16>,
+    /// Most threads of `olap maintain` that work at the same time; default: one a core.
+    pub threads: Option<u16>,
+    /// How far `olap maintain` lets other processes go first, 1 to 19 as of nice(1); default: as it is started.
+    pub nice: Option<u8>,
+    /// How long another `olap maintain` waits after the last sign of life of this one before it takes over, a duration, at least
+    /// `2s`; default `30s`.
+    pub lease: Option<Span>,
 }
 
 /// `[query]`: SQL on the tables.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct QuerySection {
-    /// Bytes that a query may hold in memory before it spills; default: chosen by the engine.
+    /// Bytes that a query may hold in memory before it spills; default: 1GiB, `olap serve` 256MiB.
     pub memory_limit: Option<ByteSize>,
-    /// Longest that a query may run, a duration; default: unlimited.
+    /// Longest that a query may run, a duration; default: unlimited, `olap serve` 30s.
     pub timeout: Option<Span>,
-    /// Most rows of a result; default: unlimited.
+    /// Most rows of a result; default: 10000 in a table, else unlimited, `olap serve` 100000.
     pub max_rows: Option<u64>,
     /// Directory for temporary files of queries that need more than their memory; default: the system's.
     pub spill_directory: Option<PathBuf>,
-    /// Bytes that these files may hold together; default: 16GiB.
+    /// Bytes that these files may hold together; default `16GiB`.
     pub max_spill: Option<ByteSize>,
 }
 
 /// `[serve]`: SQL files as an HTTP API.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct ServeSection {
     /// Address of the API, health and metrics; default `127.0.0.1:8084`.
     pub http: Option<HttpAddress>,
+    /// Address of Arrow Flight SQL, on loopback or with a token; default: it is not served.
+    pub flight_sql: Option<std::net::SocketAddr>,
     /// Directory of the SQL files; default `sql`.
     pub queries: Option<PathBuf>,
-    /// File with the token that clients have to send; default: none, and only this machine is served.
+    /// File with the token that clients of `olap serve` have to send; default: `http-token-file`.
     pub token_file: Option<PathBuf>,
     /// Queries that run at once; default 4.
     pub max_queries: Option<u16>,
@@ -192,7 +229,7 @@ pub struct ServeSection {
 }
 
 /// `[index]`: processed logins in OpenSearch.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct IndexSection {
     /// Address of OpenSearch, without credentials; default `http://127.0.0.1:9200`.
@@ -222,7 +259,7 @@ pub struct IndexSection {
 }
 
 /// `[privacy]`: what happens to personal fields before they are written anywhere.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields, default)]
 pub struct PrivacySection {
     /// File that holds the key of the pseudonyms; default: none.
@@ -257,7 +294,7 @@ impl ConfigFile {
     }
 
     /// The keys of each table of the file; the top level is the table `""`. Tables of free properties are not in it.
-    fn known_keys() -> BTreeMap<&'static str, &'static [&'static str]> {
+    pub(super) fn known_keys() -> BTreeMap<&'static str, &'static [&'static str]> {
         BTreeMap::from([
             ("", unknown_keys::field_names::<Self>()),
             ("realtime", unknown_keys::field_names::<RealtimeSection>()),
@@ -267,6 +304,7 @@ impl ConfigFile {
             ("index", unknown_keys::field_names::<IndexSection>()),
             ("serve", unknown_keys::field_names::<ServeSection>()),
             ("privacy", unknown_keys::field_names::<PrivacySection>()),
+            ("alerts", unknown_keys::field_names::<AlertsSection>()),
         ])
     }
 }

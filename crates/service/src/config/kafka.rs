@@ -9,7 +9,7 @@ use clap::builder::BoolishValueParser;
 use super::error::ConfigError;
 use super::file::ConfigFile;
 use super::properties::{Properties, PropertyArg, properties_from_environment, redacted};
-use super::{Service, environment, layered, not_empty};
+use super::{Service, environment, layered, not_empty, secret_files};
 
 const DEFAULT_BROKERS: &str = "localhost:9092";
 
@@ -75,10 +75,8 @@ impl KafkaArgs {
         let from_environment = properties_from_environment(variables, "LOGINLAKE_KAFKA_");
         properties.overlay(from_environment, "a LOGINLAKE_KAFKA_ variable")?;
         properties.overlay(pairs(&self.properties, "-X")?, "-X")?;
-        Ok(ResolvedKafka {
-            brokers: not_empty("--brokers", brokers)?,
-            properties: properties.into_map(),
-        })
+        secret_files::warn_of_arguments("-X", &self.properties);
+        resolved(not_empty("--brokers", brokers)?, properties, None)
     }
 }
 
@@ -138,11 +136,20 @@ impl OutputKafkaArgs {
         properties.overlay(from_environment, "a LOGINLAKE_OUTPUT_KAFKA_ variable")?;
         let from_flags = pairs(&self.output_properties, "--output-kafka-property")?;
         properties.overlay(from_flags, "--output-kafka-property")?;
-        Ok(ResolvedKafka {
-            brokers,
-            properties: properties.into_map(),
-        })
+        secret_files::warn_of_arguments("--output-kafka-property", &self.output_properties);
+        resolved(brokers, properties, Some(&input.properties))
     }
+}
+
+fn resolved(
+    brokers: String,
+    properties: Properties,
+    inherited: Option<&BTreeMap<String, String>>,
+) -> Result<ResolvedKafka, ConfigError> {
+    let mut properties = properties.into_map();
+    secret_files::read(&mut properties, inherited)?;
+    secret_files::warn_of_weakness(&brokers, &properties);
+    Ok(ResolvedKafka { brokers, properties })
 }
 
 fn pairs<'a>(

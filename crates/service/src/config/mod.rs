@@ -28,6 +28,7 @@
 //! }
 //! ```
 
+mod alerts;
 mod choices;
 mod rate;
 mod values;
@@ -37,31 +38,47 @@ mod properties;
 mod file;
 mod unknown_keys;
 
+mod document;
+pub mod keys;
+mod schema;
+
 mod common;
 mod contract;
+mod http;
 mod kafka;
 mod schema_registry;
+mod secret_files;
+mod telemetry;
 
 mod error;
 
+pub use alerts::{AlertArgs, AlertLimits, AlertName, AlertSettings, AlertsSection, NotAShare, Share};
 pub use choices::{Guarantee, LogFormat, PersonalField, TablePartitioning};
-pub use common::{CommonArgs, HttpArgs, HttpBind, LakeArgs, LogSettings, Service};
+pub use common::{CommonArgs, LakeArgs, LogSettings, Service};
 pub use contract::{ContractArgs, PSEUDONYM_KEY_VARIABLE, ResolvedContract};
+pub use document::configuration_markdown;
 pub use error::ConfigError;
 pub use file::{
     ConfigFile, IndexSection, IngestSection, MaintainSection, PrivacySection, QuerySection, RealtimeSection,
     ServeSection,
 };
+pub use http::{HTTP_TOKEN_VARIABLE, HttpArgs, HttpBind, TokenSource};
 pub use kafka::{
     CreateTopics, CreateTopicsArgs, GroupArgs, KafkaArgs, OutputKafkaArgs, ResolvedKafka, TopicArgs, Topics,
     topic_name,
 };
+pub(crate) use properties::is_secret as is_secret_property;
 pub use properties::{Properties, PropertyArg, properties_from_environment};
 pub use rate::Rate;
+pub use schema::json_schema;
 pub use schema_registry::{
     RegistryCredentials, ResolvedSchemaRegistry, SCHEMA_REGISTRY_CREDENTIALS_VARIABLE, SchemaRegistryArgs,
 };
-pub use values::{ByteSize, HttpAddress, Secret, Span, UtcTime, ValueError};
+pub use telemetry::{
+    LineageSettings, OPENLINEAGE_API_KEY_VARIABLE, ParentRun, Telemetry, TelemetryArgs, TraceSettings,
+};
+pub(crate) use unknown_keys::line_of;
+pub use values::{ByteSize, HttpAddress, LogFilter, Secret, Span, UtcTime, ValueError};
 
 /// The layering of one setting: what a flag or its variable says, else what the file says, else the default.
 pub fn layered<T>(flag: Option<T>, file: Option<T>, default: T) -> T {
@@ -69,7 +86,7 @@ pub fn layered<T>(flag: Option<T>, file: Option<T>, default: T) -> T {
 }
 
 /// This process's variables. Those that are not UTF-8 cannot be ours and are left out.
-fn environment() -> impl Iterator<Item = (String, String)> {
+pub fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }

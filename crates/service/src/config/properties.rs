@@ -143,7 +143,8 @@ pub(super) fn redacted(properties: &BTreeMap<String, String>) -> BTreeMap<&str, 
         .collect()
 }
 
-fn is_secret(name: &str) -> bool {
+/// Whether the value of a property is not to be shown.
+pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     SECRET_PARTS.iter().any(|part| name.contains(part))
 }

@@ -241,7 +241,7 @@ fn http_stays_on_loopback_without_permission() {
     );
     assert_eq!(resolve(&["--http", "none"], "").expect("valid"), HttpBind::OFF);
     let error = resolve(&["--http", "0.0.0.0:1"], "").expect_err("refused");
-    assert!(error.hint().expect("a hint").contains("--http-allow-remote"));
+    assert!(error.hint.expect("a hint").contains("--http-allow-remote"));
     let allowed = resolve(&["--http", "0.0.0.0:1", "--http-allow-remote"], "").expect("allowed");
     assert_eq!(allowed.address(), address("0.0.0.0:1"));
 }
@@ -275,7 +275,8 @@ fn log_settings_come_from_flag_or_file() {
         LogSettings {
             format: Some(LogFormat::Json),
             verbosity: 2,
-            quiet: false
+            quiet: false,
+            filter: None,
         }
     );
     let settings = cli(&["--log-format", "text", "-q"])
@@ -287,7 +288,8 @@ fn log_settings_come_from_flag_or_file() {
         LogSettings {
             format: Some(LogFormat::Text),
             verbosity: 0,
-            quiet: true
+            quiet: true,
+            filter: None,
         }
     );
 }

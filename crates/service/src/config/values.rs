@@ -33,6 +33,9 @@ pub enum ValueError {
         "`{0}` is not an address: give one such as 127.0.0.1:8080, [::1]:8080 or localhost:8080, or `none`"
     )]
     HttpAddress(String),
+    /// Not a filter of logs.
+    #[error("`{0}` is not a filter of logs: give a level, or levels by target, such as warn,loginlake=debug")]
+    LogFilter(String),
 }
 
 /// A number of bytes: `1024`, `256MiB`, `1GB`. A bare number is bytes; `K`, `M` and `G` alone are refused, as they
@@ -291,6 +294,39 @@ impl TryFrom<String> for HttpAddress {
     }
 }
 
+/// What is logged, as `RUST_LOG` says it: `info`, `warn,loginlake=debug`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct LogFilter(String);
+
+impl LogFilter {
+    /// The directives.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for LogFilter {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        let given = text.trim();
+        // An empty filter is one that lets nothing but errors through: nobody means it.
+        if given.is_empty() || tracing_subscriber::EnvFilter::try_new(given).is_err() {
+            return Err(ValueError::LogFilter(text.to_owned()));
+        }
+        Ok(Self(given.to_owned()))
+    }
+}
+
+impl TryFrom<String> for LogFilter {
+    type Error = ValueError;
+
+    fn try_from(text: String) -> Result<Self, ValueError> {
+        text.parse()
+    }
+}
+
 /// Bytes that appear in no log, no error and no debug output.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Vec<u8>);
@@ -423,6 +459,19 @@ mod tests {
             assert_eq!(
                 text.parse::<HttpAddress>(),
                 Err(ValueError::HttpAddress(text.to_owned()))
+            );
+        }
+    }
+
+    #[test]
+    fn a_filter_of_logs_is_one_of_levels_and_targets() {
+        for text in ["info", " warn,loginlake=debug ", "realtime[worker]=trace"] {
+            assert_eq!(text.parse::<LogFilter>().expect(text).as_str(), text.trim());
+        }
+        for text in ["", " ", "loginlake=loud", "a=b=c"] {
+            assert_eq!(
+                text.parse::<LogFilter>(),
+                Err(ValueError::LogFilter(text.to_owned()))
             );
         }
     }

@@ -1,11 +1,21 @@
 //! The HTTP shell of a service: `/metrics`, `/health/live`, `/health/ready`, and whatever the service adds.
 //!
-//! It only ever reads, needs no authentication because it listens on loopback unless an operator says otherwise, and
-//! cannot be made to hold the service up: connections, header sizes, waiting times and bodies are limited, and a
-//! stop waits for open answers for [`DRAIN_LIMIT`] at most, then closes them.
+//! It only ever reads. Beyond loopback it asks for a token, unless an operator says otherwise, and speaks TLS where it is given a
+//! certificate; token and certificate are read again when their files change. It cannot be made to hold the service up:
+//! connections, handshakes, header sizes, waiting times and bodies are limited, and a stop waits for open answers for
+//! [`DRAIN_LIMIT`] at most, then closes them.
+//!
+//! - [`access`]: who may ask;
+//! - `door`: what every request passes;
+//! - `login`: the way in for a person with a browser.
+
+pub mod access;
+mod door;
+mod login;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{DefaultBodyLimit, State};
@@ -16,12 +26,13 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +43,8 @@ use crate::exit::{ExitCode, ExitError};
 use crate::health::{Health, HealthReport};
 use crate::metrics::{self, Metrics};
 use crate::stall::StallLimit;
+use crate::tls::{ServerTls, TlsError};
+use door::{Door, LetIn};
 
 /// How long a stop waits for answers that are being written, such as event streams.
 pub const DRAIN_LIMIT: Duration = Duration::from_secs(2);
@@ -42,6 +55,10 @@ const MAX_HEADER_BYTES: usize = 32 << 10;
 const HEADER_READ_LIMIT: Duration = Duration::from_secs(30);
 /// A client that takes nothing of its answer for so long is cut off.
 const STALL_LIMIT: Duration = Duration::from_secs(30);
+/// A client that has not finished the handshake of TLS by then is cut off.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+/// How often the files of token and certificate are looked at.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
 /// After a failed accept (mostly: no file descriptor left) the next one waits, or the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -62,12 +79,24 @@ pub enum HttpError {
         /// Why.
         source: io::Error,
     },
+    /// The certificate cannot be used.
+    #[error("cannot serve HTTPS")]
+    Tls(#[from] TlsError),
 }
 
 impl From<HttpError> for ExitError {
     fn from(error: HttpError) -> Self {
-        Self::caused_by(ExitCode::Failed, &error)
-            .with_hint("choose another address with --http ADDR, or --http none for no HTTP")
+        let (code, hint) = match &error {
+            HttpError::Tls(_) => (
+                ExitCode::Usage,
+                "give the PEM files of a certificate and of its key with --http-tls-cert and --http-tls-key",
+            ),
+            _ => (
+                ExitCode::Failed,
+                "choose another address with --http ADDR, or --http none for no HTTP",
+            ),
+        };
+        Self::caused_by(code, &error).with_hint(hint)
     }
 }
 
@@ -75,7 +104,7 @@ impl From<HttpError> for ExitError {
 /// says so. The health is registered with the metrics.
 ///
 /// # Errors
-/// The address cannot be bound.
+/// The address cannot be bound, or the certificate cannot be used.
 pub async fn serve(
     bind: HttpBind,
     metrics: Metrics,
@@ -88,7 +117,7 @@ pub async fn serve(
 /// The same for a service whose answers take longer: a stop waits for them until `drain_limit`.
 ///
 /// # Errors
-/// The address cannot be bound.
+/// As [`serve`].
 pub async fn serve_draining(
     bind: HttpBind,
     metrics: Metrics,
@@ -104,23 +133,62 @@ pub async fn serve_draining(
         io::ErrorKind::AddrInUse => HttpError::AddressInUse { address },
         _ => HttpError::Bind { address, source },
     };
+    let tls = bind
+        .tls()
+        .cloned()
+        .map(|files| ServerTls::load(files, &["http/1.1"]));
+    let tls = tls.transpose()?;
+    let door = Door::new(
+        bind.access().clone(),
+        bind.open_metrics(),
+        tls.is_some(),
+        &metrics,
+    );
     let listener = TcpListener::bind(address).await.map_err(bind_error)?;
     let address = listener.local_addr().map_err(bind_error)?;
     let stop = CancellationToken::new();
+    tokio::spawn(renew(Arc::clone(&door), tls.clone(), stop.clone()));
     let accepting = tokio::spawn(accept(
         listener,
-        router(metrics, health, extra),
+        tls.clone(),
+        router(metrics, health, extra, Arc::clone(&door)),
         stop.clone(),
         drain_limit,
     ));
-    info!(%address, "serving HTTP");
+    info!(%address, tls = tls.is_some(), "serving HTTP");
+    if matches!(bind.access(), access::Access::Token(_)) && tls.is_none() && !is_loopback(address) {
+        warn!(
+            "the token can be read on the way, as there is no TLS: give --http-tls-cert and --http-tls-key, or let only a proxy on this network reach this address"
+        );
+    }
     Ok(RunningHttp {
         server: Some(Server {
             address,
             stop,
             accepting,
+            guard: Guard(door),
         }),
     })
+}
+
+/// Who may ask, for what is served beside HTTP: the same token, also after its file has changed.
+#[derive(Clone)]
+pub struct Guard(Arc<Door>);
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Guard(…)")
+    }
+}
+
+impl Guard {
+    /// Whether whoever sends these headers may ask. Refusals are counted with those of HTTP.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, headers: &axum::http::HeaderMap) -> Result<(), access::Refusal> {
+        self.0.admit(headers)
+    }
 }
 
 /// HTTP while it is served. Dropping it stops it without waiting.
@@ -134,9 +202,15 @@ struct Server {
     address: SocketAddr,
     stop: CancellationToken,
     accepting: JoinHandle<()>,
+    guard: Guard,
 }
 
 impl RunningHttp {
+    /// What its requests are asked for; None where HTTP is off.
+    pub fn guard(&self) -> Option<Guard> {
+        self.server.as_ref().map(|server| server.guard.clone())
+    }
+
     /// Where it listens, with the port that was free where 0 was asked for; None where HTTP is off.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.server.as_ref().map(|server| server.address)
@@ -159,7 +233,33 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, drain_limit: Duration) {
+fn is_loopback(address: SocketAddr) -> bool {
+    address.ip().to_canonical().is_loopback()
+}
+
+/// Looks at the files of token and certificate until the server stops.
+async fn renew(door: Arc<Door>, tls: Option<ServerTls>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+        }
+        door.renew();
+        match tls.as_ref().map(ServerTls::renew) {
+            Some(Ok(true)) => info!("another certificate is served from now on"),
+            Some(Err(error)) => warn!(%error, "the old certificate stays"),
+            Some(Ok(false)) | None => {}
+        }
+    }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    router: Router,
+    stop: CancellationToken,
+    drain_limit: Duration,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -167,7 +267,7 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, 
             Some(_) = connections.join_next() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), stop.clone()));
+                    connections.spawn(connection(stream, tls.clone(), router.clone(), stop.clone()));
                 }
                 Err(error) => {
                     warn!(%error, "cannot accept an HTTP connection");
@@ -187,7 +287,26 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken, 
     }
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+async fn connection(stream: TcpStream, tls: Option<ServerTls>, router: Router, stop: CancellationToken) {
+    let Some(tls) = tls else {
+        return exchange(stream, router, stop).await;
+    };
+    let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, tls.acceptor().accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => exchange(stream, router, stop).await,
+        Ok(Err(error)) => debug!(%error, "a client of HTTPS did not agree on TLS"),
+        Err(_) => debug!("a client of HTTPS did not finish its handshake"),
+    }
+}
+
+async fn exchange<S>(stream: S, router: Router, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_READ_LIMIT)
@@ -209,15 +328,18 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
     }
 }
 
-fn router(metrics: Metrics, health: Health, extra: Router) -> Router {
+fn router(metrics: Metrics, health: Health, extra: Router, door: Arc<Door>) -> Router {
     Router::new()
         .route("/metrics", get(scrape).with_state(metrics))
         .route("/health/live", get(live).with_state(health.clone()))
         .route("/health/ready", get(ready).with_state(health))
+        .route("/login", get(door::form).post(door::log_in))
         .merge(extra)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(Extension(Arc::clone(&door)))
+        .layer(middleware::from_fn_with_state(door, door::guard))
         .layer(middleware::map_response(secure))
 }
 
@@ -228,23 +350,28 @@ async fn scrape(State(metrics): State<Metrics>) -> impl IntoResponse {
     )
 }
 
-async fn live(State(health): State<Health>) -> Response {
+async fn live(State(health): State<Health>, known: Option<Extension<LetIn>>) -> Response {
     let report = health.report();
-    answer(report.live, "live", &report)
+    answer(report.live, "live", &report, known.is_some())
 }
 
-async fn ready(State(health): State<Health>) -> Response {
+async fn ready(State(health): State<Health>, known: Option<Extension<LetIn>>) -> Response {
     let report = health.report();
-    answer(report.ready, "ready", &report)
+    answer(report.ready, "ready", &report, known.is_some())
 }
 
-fn answer(good: bool, word: &str, report: &HealthReport) -> Response {
+/// A stranger gets the word only: reasons name brokers, stores and topics.
+fn answer(good: bool, word: &str, report: &HealthReport, is_known: bool) -> Response {
     let (code, status) = if good {
         (StatusCode::OK, word.to_owned())
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, format!("not {word}"))
     };
-    let body = json!({ "status": status, "components": report.components });
+    let body = if is_known {
+        json!({ "status": status, "components": report.components })
+    } else {
+        json!({ "status": status })
+    };
     (code, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
@@ -281,156 +408,4 @@ async fn secure(mut response: Response) -> Response {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-
-    async fn running(health: &Health, extra: Router) -> RunningHttp {
-        let bind = HttpBind::new(SocketAddr::from(([127, 0, 0, 1], 0)), false).expect("loopback");
-        serve(bind, Metrics::new("test"), health.clone(), extra)
-            .await
-            .expect("a free port")
-    }
-
-    /// The whole answer to one request, as text.
-    async fn request(http: &RunningHttp, method: &str, path: &str) -> String {
-        let mut stream = TcpStream::connect(http.local_addr().expect("listening"))
-            .await
-            .expect("connected");
-        let request = format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("an answer");
-        answer
-    }
-
-    #[tokio::test]
-    async fn health_is_served_with_the_component_and_the_reason() {
-        let health = Health::new();
-        let http = running(&health, Router::new()).await;
-        let consumer = health.component("consumer", None);
-        consumer.not_ready("no broker");
-        let answer = request(&http, "GET", "/health/ready").await;
-        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.contains("application/json"), "{answer}");
-        assert!(
-            answer.contains(r#""name":"consumer""#) && answer.contains(r#""reason":"no broker""#),
-            "{answer}"
-        );
-        assert!(
-            request(&http, "GET", "/health/live")
-                .await
-                .starts_with("HTTP/1.1 200 ")
-        );
-        consumer.ready();
-        let answer = request(&http, "GET", "/health/ready").await;
-        assert!(
-            answer.starts_with("HTTP/1.1 200 ") && answer.contains(r#""status":"ready""#),
-            "{answer}"
-        );
-        http.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn metrics_are_served_as_openmetrics() {
-        let http = running(&Health::new(), Router::new()).await;
-        let answer = request(&http, "GET", "/metrics").await;
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-        assert!(
-            answer.contains(metrics::CONTENT_TYPE) && answer.contains("loginlake_build_info"),
-            "{answer}"
-        );
-        http.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn every_answer_is_secured_and_a_policy_of_the_service_stays() {
-        let page = || async { ([(CONTENT_SECURITY_POLICY, "default-src 'self'")], "hello") };
-        let http = running(&Health::new(), Router::new().route("/", get(page))).await;
-        let answer = request(&http, "GET", "/").await;
-        assert!(
-            answer.contains("default-src 'self'") && !answer.contains("default-src 'none'"),
-            "{answer}"
-        );
-        for (method, path, status) in [("GET", "/nothing", "404"), ("POST", "/metrics", "405")] {
-            let answer = request(&http, method, path).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-            assert!(
-                answer.contains("default-src 'none'") && answer.contains("nosniff"),
-                "{answer}"
-            );
-            assert!(
-                answer.contains("no-referrer") && answer.contains(r#"{"error":"#),
-                "{answer}"
-            );
-        }
-        http.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn an_address_in_use_is_named_with_what_to_do() {
-        let first = running(&Health::new(), Router::new()).await;
-        let bind = HttpBind::new(first.local_addr().expect("listening"), false).expect("loopback");
-        let error = serve(bind, Metrics::new("test"), Health::new(), Router::new())
-            .await
-            .expect_err("in use");
-        assert!(error.to_string().ends_with("the address is in use"), "{error}");
-        assert!(ExitError::from(error).hint.expect("a hint").contains("--http"));
-        first.shutdown().await;
-    }
-
-    #[tokio::test]
-    async fn a_stop_closes_what_waits_and_frees_the_port() {
-        let http = running(&Health::new(), Router::new()).await;
-        let address = http.local_addr().expect("listening");
-        let mut idle = TcpStream::connect(address).await.expect("connected");
-        idle.write_all(b"GET /health/live HTTP/1.1\r\nhost: test\r\n\r\n")
-            .await
-            .expect("sent");
-        let mut first = [0; 12];
-        idle.read_exact(&mut first).await.expect("an answer");
-        assert_eq!(&first, b"HTTP/1.1 200");
-        http.shutdown().await;
-        let mut rest = Vec::new();
-        idle.read_to_end(&mut rest).await.expect("closed by the server");
-        assert!(TcpStream::connect(address).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_stop_does_not_wait_for_an_answer_that_never_ends() {
-        let asked = CancellationToken::new();
-        let seen = asked.clone();
-        let endless = move || async move {
-            seen.cancel();
-            std::future::pending::<()>().await
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let address = listener.local_addr().expect("listening");
-        let stop = CancellationToken::new();
-        let router = Router::new().route("/", get(endless));
-        let accepting = tokio::spawn(accept(listener, router, stop.clone(), Duration::ZERO));
-        let mut stream = TcpStream::connect(address).await.expect("connected");
-        stream
-            .write_all(b"GET / HTTP/1.1\r\nhost: test\r\n\r\n")
-            .await
-            .expect("sent");
-        asked.cancelled().await;
-        stop.cancel();
-        accepting.await.expect("no panic");
-        let mut answer = Vec::new();
-        stream
-            .read_to_end(&mut answer)
-            .await
-            .expect("closed by the server");
-        assert!(answer.is_empty());
-    }
-
-    #[tokio::test]
-    async fn switched_off_nothing_listens() {
-        let http = serve(HttpBind::OFF, Metrics::new("test"), Health::new(), Router::new())
-            .await
-            .expect("off");
-        assert_eq!(http.local_addr(), None);
-        http.shutdown().await;
-    }
-}
+mod tests;
