@@ -12,6 +12,7 @@
 //! - [`restore`]: a table back to an older state, its offsets with it;
 //! - [`vacuum`]: files that no version needs any more, removed;
 //! - [`audit`]: the proof that all of this holds;
+//! - `probe`: does the store do what commits rest on;
 //! - [`history`]: who did what to a table, from its log.
 //!
 //! Guarantee: at every version of `logins`, for each Kafka partition, the rows below the committed offset are there
@@ -26,11 +27,13 @@ pub mod history;
 pub mod hourly;
 pub mod ingest;
 pub mod lease;
+mod probe;
 pub mod restore;
 pub mod store;
 pub mod table;
 pub mod vacuum;
 
 pub use error::LakeError;
+pub use probe::StoreProbe;
 pub use store::{Lake, StoreOptions};
 pub use table::{DataFile, TableName, TablePartition, TableSnapshot};

@@ -105,26 +105,39 @@ impl Lake {
         table: TableName,
         version: Option<i64>,
     ) -> Result<Option<(SnapshotRef, Arc<dyn Engine>)>, LakeError> {
-        let place = self.table_place(table);
+        let error = match self.build_kernel_snapshot(table, version).await? {
+            Ok(snapshot) => return Ok(Some(snapshot)),
+            Err(error) => error,
+        };
+        // Asked only now: one question less of the store where there is a table, which is nearly always.
+        if looks_unreachable(&error_chain(&error)) {
+            return Err(kernel_error(&self.table_place(table), version, &error));
+        }
         if !self.has_log(table).await? {
             return Ok(None);
         }
-        let log_store = self.log_store(table)?;
-        let engine = log_store.engine(None);
+        tracing::debug!(%error, "reading a log again, which may have been begun meanwhile");
+        match self.build_kernel_snapshot(table, version).await? {
+            Ok(snapshot) => Ok(Some(snapshot)),
+            Err(error) => Err(kernel_error(&self.table_place(table), version, &error)),
+        }
+    }
+
+    async fn build_kernel_snapshot(
+        &self,
+        table: TableName,
+        version: Option<i64>,
+    ) -> Result<Result<(SnapshotRef, Arc<dyn Engine>), delta_kernel::Error>, LakeError> {
+        let engine = self.log_store(table)?.engine(None);
         let url = self.table_url(table)?;
-        let kernel_engine = Arc::clone(&engine);
-        let built = run_blocking(move || {
+        run_blocking(move || {
             let mut builder = KernelSnapshot::builder_for(url);
             if let Some(version) = version {
                 builder = builder.at_version(version.unsigned_abs());
             }
-            Ok(builder.build(kernel_engine.as_ref()))
+            Ok(builder.build(engine.as_ref()).map(|snapshot| (snapshot, engine)))
         })
-        .await?;
-        match built {
-            Ok(snapshot) => Ok(Some((snapshot, engine))),
-            Err(error) => Err(kernel_error(&place, version, &error)),
-        }
+        .await
     }
 
     /// Whether the table's folder holds a Delta log: one listing of one page.
@@ -208,17 +221,26 @@ pub(super) fn read_snapshot(
             place: place.to_owned(),
             detail: format!("its property {}: {error}", schema::ONLY_DATE),
         })?;
-    let actions: &[&str] = match with_files {
-        WithFiles::Yes => &["add", "remove", "txn"],
-        WithFiles::No => &["txn"],
+    // A checkpoint's removals are tombstones for vacuum, often a hundred times as many as its files: not read.
+    let (of_commits, of_checkpoint): (&[&str], &[&str]) = match with_files {
+        WithFiles::Yes => (&["add", "remove", "txn"], &["add", "txn"]),
+        WithFiles::No => (&["txn"], &["txn"]),
     };
-    let action_schema = get_commit_schema().project(actions).map_err(log_error)?;
-    let mut replay = Replay::new(place);
-    for batch in kernel
+    let project = |actions| get_commit_schema().project(actions).map_err(log_error);
+    let log = kernel
         .log_segment()
-        .read_actions(engine, action_schema)
-        .map_err(log_error)?
-    {
+        .read_actions_with_projected_checkpoint_actions(
+            engine,
+            project(of_commits)?,
+            project(of_checkpoint)?,
+            None,
+            None,
+            None,
+            None,
+        )
+        .map_err(log_error)?;
+    let mut replay = Replay::new(place);
+    for batch in log.actions {
         let batch = batch.map_err(log_error)?;
         let is_commit = batch.is_log_batch;
         let data = ArrowEngineData::try_from_engine_data(batch.actions).map_err(log_error)?;
