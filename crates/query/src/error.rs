@@ -11,6 +11,7 @@ use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Token, Tokenizer};
 use loginlake_lake::LakeError;
 
+use crate::cluster::ClusterAddress;
 use crate::hints::explain;
 use crate::limits::spill::SPILL_LIMIT_REACHED;
 use crate::params::ParameterError;
@@ -72,8 +73,10 @@ pub enum QueryError {
         /// What is wrong, with the value.
         detail: String,
     },
-    /// A data file that the log names is gone: a vacuum removed it while the query ran.
-    #[error("a file of the table is gone ({path}): it was vacuumed while the query ran; run the query again")]
+    /// A data file that the log names is gone: vacuum took it, as no version that is young enough needs it.
+    #[error(
+        "a file of this version is gone ({path}): vacuum took it; run the query again, or with --at ask a later version"
+    )]
     FileGone {
         /// Path of the file in the store.
         path: String,
@@ -102,6 +105,14 @@ pub enum QueryError {
     /// the value that is to blame, or else of its statement.
     #[error("{0}")]
     Execution(Box<SqlError>),
+    /// The cluster cannot compute it: nothing is wrong with the statement.
+    #[error("the cluster at {address} {detail}")]
+    Cluster {
+        /// Its scheduler.
+        address: ClusterAddress,
+        /// What it does, with what to do.
+        detail: String,
+    },
     /// The result could not be written.
     #[error("cannot write the result: {0}")]
     Output(#[from] std::io::Error),

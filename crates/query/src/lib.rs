@@ -6,8 +6,10 @@
 //! - `tables`: the tables as DataFusion sees them, each pinned to one version, its files pruned from the log alone;
 //! - `counts`: rows counted by columns of few values, which most questions are, without making texts of them;
 //! - [`script`]: a SQL text, parsed and judged: several statements, its comment, its parameters; [`params`]: their values;
+//! - [`cluster`]: the same on several machines;
 //! - `functions`: the SQL functions of this field; `limits`: spill files and stopping at once;
-//! - [`run`]: a script, statement by statement, the first error stops;
+//! - [`run`]: a script, statement by statement, the first error stops; [`prepared`]: a statement for another program, its columns
+//!   and parameters known before it runs;
 //! - [`mod@print`]: results as tables, CSV, JSON, NDJSON and Parquet; [`chart`]: as pictures;
 //! - [`error`]: what can go wrong, by cause; `place` shows where in the SQL, `hints` what may have been meant.
 //!
@@ -39,6 +41,7 @@
 //! ```
 
 pub mod chart;
+pub mod cluster;
 mod counts;
 pub mod error;
 mod functions;
@@ -47,6 +50,7 @@ mod limits;
 mod nesting;
 pub mod params;
 mod place;
+pub mod prepared;
 pub mod print;
 pub mod run;
 pub mod script;
@@ -57,7 +61,8 @@ pub mod view;
 pub use error::QueryError;
 pub use params::{ParamValue, Parameter, ParameterDefault, ParameterError, ParameterType, Params};
 pub use place::SqlError;
+pub use prepared::{Described, Values};
 pub use run::{ResultSink, ResultStream, RunSummary, StatementOutcome};
 pub use script::{Script, tables_named};
-pub use session::{QueryEngine, QueryOptions, function_names};
-pub use view::{FreshView, TableFacts, Tail, TailError, View};
+pub use session::{CATALOG, QueryEngine, QueryOptions, SCHEMA, function_names};
+pub use view::{FreshView, TableFacts, Tail, TailError, TailNeed, TimeBounds, TimeRange, View};

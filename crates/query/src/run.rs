@@ -14,6 +14,7 @@ use datafusion::common::cast::as_string_array;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
@@ -22,8 +23,10 @@ use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
+use tracing::debug;
 
 use crate::error::{Failing, QueryError, planning_error};
+use crate::limits::cancel::{Stop, stops_of};
 use crate::nesting::PLANNING_STACK_BYTES;
 use crate::params::bind::{BindError, Bindings};
 use crate::params::{ParameterError, Params};
@@ -34,6 +37,12 @@ use crate::session::QueryEngine;
 const COMPUTING_STACK_BYTES: usize = 8 << 20;
 /// Batches that wait for whoever reads the rows.
 const WAITING_BATCHES: usize = 2;
+/// Rows of a batch after a sort has failed, and after it has failed again. So few because texts of sorted rows are not copied: each
+/// row of a batch may hold on to another batch of the sort's input, and a merge counts all of them.
+const SMALLER_BATCHES: [usize; 2] = [16, 2];
+/// How often, and after which pause, it is looked whether operators have given back their memory.
+const GONE_LOOKS: u32 = 200;
+const GONE_PAUSE: Duration = Duration::from_millis(5);
 
 /// Receives results: for each statement one `begin`, then its rows, then one `end`.
 pub trait ResultSink: Send {
@@ -88,14 +97,14 @@ pub struct ResultStream {
 
 /// The time limit of a run.
 #[derive(Debug, Clone, Copy)]
-struct Deadline(Option<(Instant, Duration)>);
+pub(crate) struct Deadline(Option<(Instant, Duration)>);
 
 impl Deadline {
-    fn after(limit: Option<Duration>) -> Self {
+    pub(crate) fn after(limit: Option<Duration>) -> Self {
         Self(limit.and_then(|limit| Some((Instant::now().checked_add(limit)?, limit))))
     }
 
-    async fn wait<T>(self, work: impl Future<Output = T>) -> Result<T, QueryError> {
+    pub(crate) async fn wait<T>(self, work: impl Future<Output = T>) -> Result<T, QueryError> {
         match self.0 {
             Some((end, limit)) => timeout_at(end, work)
                 .await
@@ -107,10 +116,13 @@ impl Deadline {
 
 /// The task that runs a plan; ended when dropped.
 #[derive(Debug)]
-struct Work(JoinHandle<()>);
+struct Work(JoinHandle<()>, Vec<Stop>);
 
 impl Drop for Work {
     fn drop(&mut self) {
+        for stop in &self.1 {
+            stop.stop();
+        }
         self.0.abort();
     }
 }
@@ -181,30 +193,71 @@ impl QueryEngine {
         self.stream_bound(script, statement, bindings, deadline).await
     }
 
-    async fn stream_bound(
+    /// [`Self::stream`] with values that are bound already; the time limit ends at `deadline`.
+    ///
+    /// A merge holds batches of each of its inputs. Where rows are so large that a sort fails by that before its first rows, it is
+    /// done again with few rows in a batch, and in one part, so that no merge of sorted parts is needed, which cannot spill.
+    pub(crate) async fn stream_bound(
         &self,
         script: &Script,
         statement: usize,
         bindings: Arc<Bindings>,
         deadline: Deadline,
     ) -> Result<ResultStream, QueryError> {
+        let mut result = self.start(script, statement, &bindings, deadline, None).await;
+        for batch_rows in SMALLER_BATCHES {
+            match &result {
+                Err(QueryError::OutOfMemory { detail, .. }) if is_of_a_sort(detail) => {}
+                _ => break,
+            }
+            debug!(
+                batch_rows,
+                "a sort did not fit its memory: again, with smaller batches"
+            );
+            self.operators_are_gone().await;
+            result = self
+                .start(script, statement, &bindings, deadline, Some(batch_rows))
+                .await;
+        }
+        result
+    }
+
+    /// Waits, not for long, for the operators of a statement that has failed: they end one after the other.
+    async fn operators_are_gone(&self) {
+        for _ in 0..GONE_LOOKS {
+            if self.held_bytes() == 0 {
+                return;
+            }
+            tokio::time::sleep(GONE_PAUSE).await;
+        }
+    }
+
+    async fn start(
+        &self,
+        script: &Script,
+        statement: usize,
+        bindings: &Arc<Bindings>,
+        deadline: Deadline,
+        batch_rows: Option<usize>,
+    ) -> Result<ResultStream, QueryError> {
         let parsed = &script.statements()[statement];
         let (text, place) = (Arc::clone(script.text()), parsed.place);
         let is_explain = matches!(parsed.statement, Statement::Explain(_));
-        let state = self.context().state();
+        let mut state = self.context().state();
+        if let Some(batch_rows) = batch_rows {
+            let config = state.config().clone().with_batch_size(batch_rows);
+            *state.config_mut() = config.with_target_partitions(1);
+        }
         let context = state.task_ctx();
-        let planned = plan(state, script.clone(), statement, bindings);
+        let planned = plan(state, script.clone(), statement, Arc::clone(bindings));
         let plan = deadline
             .wait(on_large_stack(planned))
             .await??
-            .map_err(|error| match error {
-                PlanError::Writes => parsed.refusal(text.source()),
-                PlanError::Parameter(error) => {
-                    let at = script.placeholder_after(&error.name, place);
-                    QueryError::Parameter(error.at(text.source(), at))
-                }
-                PlanError::Planning(error) => planning_error(text.source(), error, place),
-            })?;
+            .map_err(|error| error.in_statement(script, statement))?;
+        #[cfg(feature = "cluster")]
+        let plan = self
+            .distributed(plan)
+            .map_err(|error| planning_error(text.source(), error, place))?;
 
         let failing = Failing {
             text,
@@ -218,7 +271,8 @@ impl QueryEngine {
             plan.schema()
         };
         let (sender, batches) = mpsc::channel(WAITING_BATCHES);
-        let work = Work(computing()?.spawn(async move {
+        let stops = stops_of(&plan);
+        let computing = computing()?.spawn(async move {
             let mut stream = match execute_stream(plan, context) {
                 Ok(stream) => stream,
                 Err(error) => {
@@ -233,7 +287,8 @@ impl QueryEngine {
                     break;
                 }
             }
-        }));
+        });
+        let work = Work(computing, stops);
         let mut result = ResultStream {
             schema,
             is_explain,
@@ -312,6 +367,11 @@ impl ResultStream {
     }
 }
 
+/// Whether it is a sort, or the merge of sorted rows, that has got no more memory, by the names that DataFusion gives them.
+fn is_of_a_sort(detail: &str) -> bool {
+    detail.contains("ExternalSorter") || detail.contains("SortPreservingMerge")
+}
+
 /// The threads that all statements of the process compute on. They are never waited for: a process ends when its answer is
 /// written.
 fn computing() -> Result<&'static Runtime, QueryError> {
@@ -335,11 +395,27 @@ fn computing() -> Result<&'static Runtime, QueryError> {
 }
 
 /// Why there is no plan.
-enum PlanError {
+pub(crate) enum PlanError {
     /// The statement would do more than read.
     Writes,
     Parameter(ParameterError),
     Planning(DataFusionError),
+}
+
+impl PlanError {
+    /// The same with its place in the text.
+    pub(crate) fn in_statement(self, script: &Script, statement: usize) -> QueryError {
+        let parsed = &script.statements()[statement];
+        let source = script.text().source();
+        match self {
+            Self::Writes => parsed.refusal(source),
+            Self::Parameter(error) => {
+                let at = script.placeholder_after(&error.name, parsed.place);
+                QueryError::Parameter(error.at(source, at))
+            }
+            Self::Planning(error) => planning_error(source, error, parsed.place),
+        }
+    }
 }
 
 /// The plan of one statement, which is sure to only read.
@@ -349,6 +425,17 @@ async fn plan(
     statement: usize,
     bindings: Arc<Bindings>,
 ) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
+    let plan = logical_plan(&state, &script, statement, &bindings).await?;
+    bound_plan(&state, plan, &bindings).await
+}
+
+/// What a statement asks for, without values; sure to only read.
+pub(crate) async fn logical_plan(
+    state: &SessionState,
+    script: &Script,
+    statement: usize,
+    bindings: &Bindings,
+) -> Result<LogicalPlan, PlanError> {
     // Copied here, because only here the stack is large enough for any of them.
     let mut statement = script.statements()[statement].statement.clone();
     if !bindings.is_empty() {
@@ -363,6 +450,15 @@ async fn plan(
         .with_allow_dml(false)
         .with_allow_statements(false);
     read_only.verify_plan(&plan).map_err(|_| PlanError::Writes)?;
+    Ok(plan)
+}
+
+/// How it is answered with these values.
+pub(crate) async fn bound_plan(
+    state: &SessionState,
+    plan: LogicalPlan,
+    bindings: &Bindings,
+) -> Result<Arc<dyn ExecutionPlan>, PlanError> {
     let plan = bindings.bind(plan).map_err(|error| match error {
         BindError::Value(error) => PlanError::Parameter(error),
         BindError::Planning(error) => PlanError::Planning(error),
@@ -375,7 +471,7 @@ async fn plan(
 
 /// Runs `work` on a thread with a stack of [`PLANNING_STACK_BYTES`], inside the caller's runtime. The thread ends when the
 /// caller no longer waits.
-async fn on_large_stack<T: Send + 'static>(
+pub(crate) async fn on_large_stack<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, QueryError> {
     let runtime = Handle::current();
@@ -405,7 +501,7 @@ impl Drop for StopOnDrop {
     }
 }
 
-fn explain_schema() -> SchemaRef {
+pub(crate) fn explain_schema() -> SchemaRef {
     let text = |name: &str| Field::new(name, DataType::Utf8, true);
     Arc::new(Schema::new(vec![text("plan_type"), text("plan")]))
 }

@@ -45,6 +45,13 @@ pub(crate) struct Parsed {
     verb: String,
 }
 
+/// Whether a parameter may be a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Numbers {
+    Refused,
+    Taken,
+}
+
 /// A `$name` in the text.
 #[derive(Debug)]
 pub(crate) struct Placeholder {
@@ -59,9 +66,23 @@ impl Script {
     /// The first thing that is wrong, at its place: not SQL, no statement at all, a statement that does anything but read, a
     /// declaration of a parameter that cannot be understood or that no statement uses.
     pub fn parse(sql: &str, source_name: &str) -> Result<Self, QueryError> {
+        Self::parse_text(sql.to_owned(), source_name, Numbers::Refused)
+    }
+
+    /// Parses a text of another program, which may also number its parameters, as `$1`, or write `?` for one after the other.
+    /// They are called `1`, `2` and so on, and a `?` is shown as `$1` by errors.
+    ///
+    /// # Errors
+    /// As [`Self::parse`]; also numbers that do not begin with 1 or leave one out, and several ways to write a parameter in one
+    /// text.
+    pub fn parse_prepared(sql: &str, source_name: &str) -> Result<Self, QueryError> {
+        Self::parse_text(number_marks(sql, source_name)?, source_name, Numbers::Taken)
+    }
+
+    fn parse_text(sql: String, source_name: &str, numbers: Numbers) -> Result<Self, QueryError> {
         let text = Text {
             name: source_name.to_owned(),
-            sql: sql.to_owned(),
+            sql,
         };
         let source = text.source();
         check_nesting(source)?;
@@ -72,8 +93,11 @@ impl Script {
             }
         }
         let header = read_header(source)?;
-        let placeholders = find_placeholders(source)?;
-        let parameters = header.parameters_with(source, &placeholders)?;
+        let placeholders = find_placeholders(source, numbers)?;
+        let mut parameters = header.parameters_with(source, &placeholders)?;
+        if numbers == Numbers::Taken {
+            in_order_of_numbers(source, &placeholders, &mut parameters)?;
+        }
         Ok(Self {
             inner: Arc::new(Inner {
                 text: Arc::new(text),
@@ -282,7 +306,7 @@ fn reads_only(statement: &Statement) -> bool {
 }
 
 /// Every `$name` of the text, in order.
-fn find_placeholders(source: Source<'_>) -> Result<Vec<Placeholder>, QueryError> {
+fn find_placeholders(source: Source<'_>, numbers: Numbers) -> Result<Vec<Placeholder>, QueryError> {
     // The parser has taken the text already.
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, source.sql).tokenize_with_location() else {
         return Ok(Vec::new());
@@ -294,10 +318,11 @@ fn find_placeholders(source: Source<'_>) -> Result<Vec<Placeholder>, QueryError>
         };
         let place = Place::of(token);
         match text.strip_prefix('$') {
-            Some(name) if is_name(name) => found.push(Placeholder {
-                name: name.to_owned(),
-                place,
-            }),
+            Some(name) if is_name(name) || (numbers == Numbers::Taken && number_of(name).is_some()) => found
+                .push(Placeholder {
+                    name: name.to_owned(),
+                    place,
+                }),
             _ => {
                 let message =
                     format!("{text} cannot be given a value: name a parameter with $ and a word, as $from");
@@ -313,4 +338,125 @@ pub(crate) fn is_name(name: &str) -> bool {
     let is_letter = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     name.as_bytes().first().is_some_and(is_letter)
         && name.bytes().all(|byte| is_letter(&byte) || byte.is_ascii_digit())
+}
+
+/// The number that a parameter is called by.
+fn number_of(name: &str) -> Option<usize> {
+    let is_plain = !name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| name.parse().ok()).flatten()
+}
+
+/// The text with `$1`, `$2` and so on for each `?`.
+fn number_marks(sql: &str, source_name: &str) -> Result<String, QueryError> {
+    // A text that is not even tokens is the parser's to refuse.
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location() else {
+        return Ok(sql.to_owned());
+    };
+    let is_mark = |token: &Token| matches!(token, Token::Placeholder(text) if text == "?");
+    let marks: Vec<Place> = tokens
+        .iter()
+        .filter(|token| is_mark(&token.token))
+        .map(Place::of)
+        .collect();
+    let Some(first) = marks.first() else {
+        return Ok(sql.to_owned());
+    };
+    let is_other = |token: &Token| matches!(token, Token::Placeholder(text) if text != "?");
+    if tokens.iter().any(|token| is_other(&token.token)) {
+        let message = "? beside a parameter with a name or a number: write all of them in one way".to_owned();
+        let source = Source {
+            name: source_name,
+            sql,
+        };
+        return Err(QueryError::Sql(source.error_at(*first, message)));
+    }
+    let mut numbered = String::with_capacity(sql.len() + 2 * marks.len());
+    let mut marks = marks.iter().enumerate().peekable();
+    let (mut line, mut column) = (1, 1);
+    for c in sql.chars() {
+        match marks.next_if(|(_, mark)| (mark.line, mark.column) == (line, column)) {
+            Some((index, _)) => numbered.push_str(&format!("${}", index + 1)),
+            None => numbered.push(c),
+        }
+        (line, column) = if c == '\n' {
+            (line + 1, 1)
+        } else {
+            (line, column + 1)
+        };
+    }
+    Ok(numbered)
+}
+
+/// Sorts parameters that have numbers; none may be missing, or values could not be given one after the other.
+fn in_order_of_numbers(
+    source: Source<'_>,
+    placeholders: &[Placeholder],
+    parameters: &mut [Parameter],
+) -> Result<(), QueryError> {
+    let number = |parameter: &Parameter| number_of(&parameter.name);
+    if !parameters.iter().any(|parameter| number(parameter).is_some()) {
+        return Ok(());
+    }
+    parameters.sort_by_key(number);
+    let in_order = parameters
+        .iter()
+        .enumerate()
+        .all(|(index, parameter)| number(parameter) == Some(index + 1));
+    match placeholders.first() {
+        Some(first) if !in_order => {
+            let message = "the numbers of the parameters are $1, $2 and so on, with none left out and no names among them";
+            Err(QueryError::Sql(source.error_at(first.place, message.to_owned())))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sql: &str) -> Vec<String> {
+        let script = Script::parse_prepared(sql, "query").unwrap_or_else(|error| panic!("{sql}: {error}"));
+        script
+            .parameters()
+            .iter()
+            .map(|parameter| parameter.name.clone())
+            .collect()
+    }
+
+    #[test]
+    fn marks_and_numbers_are_parameters_of_other_programs() {
+        let sql = "SELECT '?' AS \"?\", ? -- ?\n, 'ü', ?/* ? */ FROM logins WHERE a = ?";
+        assert_eq!(names(sql), ["1", "2", "3"]);
+        let script = Script::parse_prepared(sql, "query").unwrap();
+        let shown = "SELECT '?' AS \"?\", $1 -- ?\n, 'ü', $2/* ? */ FROM logins WHERE a = $3";
+        assert_eq!(script.sql(), shown);
+        let many: Vec<String> = (1..=11).rev().map(|number| format!("${number}")).collect();
+        let wanted: Vec<String> = (1..=11).map(|number| number.to_string()).collect();
+        assert_eq!(names(&format!("SELECT {}", many.join(", "))), wanted);
+        assert_eq!(names("SELECT $to, $from, $to"), ["to", "from"]);
+        assert!(Script::parse("SELECT ?", "query").is_err());
+        assert!(Script::parse("SELECT $1", "query").is_err());
+    }
+
+    #[test]
+    fn parameters_that_cannot_be_given_one_after_the_other_are_refused() {
+        for (sql, column, said) in [
+            ("SELECT $2", 8, "none left out"),
+            ("SELECT $1, $3", 8, "none left out"),
+            ("SELECT $1, $name", 8, "no names"),
+            ("SELECT $01", 8, "cannot be given a value"),
+            ("SELECT $0", 8, "cannot be given a value"),
+            ("SELECT $1, ?", 12, "in one way"),
+            ("SELECT $99999999999999999999999", 8, "cannot be given a value"),
+        ] {
+            match Script::parse_prepared(sql, "query") {
+                Err(QueryError::Sql(error)) => {
+                    assert!(error.message.contains(said), "{sql}: {}", error.message);
+                    assert_eq!(error.column, column, "{sql}");
+                }
+                other => panic!("{sql}: {other:?}"),
+            }
+        }
+    }
 }

@@ -22,6 +22,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use loginlake_events::regions::RegionTable;
 use loginlake_lake::{Lake, TableName};
 
+use crate::cluster::ClusterAddress;
 use crate::counts::CountFewValues;
 use crate::error::QueryError;
 use crate::limits::cancel::physical_rules;
@@ -30,9 +31,10 @@ use crate::limits::spill::{SpillArea, SpillFactory};
 use crate::tables::LakeSchema;
 use crate::view::{TableFacts, View};
 
-/// Names under which SQL may qualify the tables: `lake.public.logins`.
-const CATALOG: &str = "lake";
-const SCHEMA: &str = "public";
+/// The catalog of the tables, by which SQL may qualify them: `lake.public.logins`.
+pub const CATALOG: &str = "lake";
+/// The schema of the tables.
+pub const SCHEMA: &str = "public";
 /// Each sort keeps one part in so many of the memory for the merge of what it spilled.
 const MERGE_PART: usize = 64;
 /// Operators named by the error when memory runs out.
@@ -56,6 +58,9 @@ pub struct QueryOptions {
     pub regions: Option<RegionTable>,
     /// Threads' worth of work that a plan is cut into. Default: the number of cores.
     pub target_partitions: usize,
+    /// The cluster that computes what reads files of the lake; the limits on memory and on temporary files are its executors'.
+    /// Default: none, this process computes.
+    pub cluster: Option<ClusterAddress>,
 }
 
 impl Default for QueryOptions {
@@ -68,6 +73,7 @@ impl Default for QueryOptions {
             max_spill_bytes: 16 << 30,
             regions: None,
             target_partitions: std::thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            cluster: None,
         }
     }
 }
@@ -115,14 +121,14 @@ impl QueryEngine {
             .map_err(setup)?;
         runtime.register_object_store(&lake.object_store_url(), lake.object_store());
 
-        let tables = Arc::new(LakeSchema::new(lake.clone(), view));
+        let is_for_cluster = options.cluster.is_some();
+        let tables = Arc::new(LakeSchema::new(lake.clone(), view, is_for_cluster));
         let catalog = MemoryCatalogProvider::new();
         catalog
             .register_schema(SCHEMA, Arc::clone(&tables) as _)
             .map_err(setup)?;
 
-        let state = SessionStateBuilder::new()
-            .with_config(session_config(&options))
+        let state = planning(SessionStateBuilder::new(), &options)?
             .with_runtime_env(runtime)
             .with_expr_planners(SessionStateDefaults::default_expr_planners())
             .with_scalar_functions(scalar_functions(options.regions.clone()))
@@ -130,8 +136,6 @@ impl QueryEngine {
             .with_aggregate_functions(SessionStateDefaults::default_aggregate_functions())
             .with_window_functions(SessionStateDefaults::default_window_functions())
             .with_table_function_list(SessionStateDefaults::default_table_functions())
-            .with_physical_optimizer_rules(physical_rules())
-            .with_physical_optimizer_rule(Arc::new(CountFewValues))
             .build();
         let context = SessionContext::new_with_state(state);
         context.register_catalog(CATALOG, Arc::new(catalog));
@@ -179,6 +183,20 @@ impl QueryEngine {
         self.context.runtime_env().memory_pool.reserved()
     }
 
+    /// The plan as it is run: by the cluster, where there is one.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn distributed(
+        &self,
+        plan: Arc<dyn datafusion::physical_plan::ExecutionPlan>,
+    ) -> datafusion::error::Result<Arc<dyn datafusion::physical_plan::ExecutionPlan>> {
+        match &self.options.cluster {
+            None => Ok(plan),
+            Some(address) => {
+                crate::cluster::client::distributed(address, self.options.regions.is_some(), plan)
+            }
+        }
+    }
+
     pub(crate) fn context(&self) -> &SessionContext {
         &self.context
     }
@@ -188,8 +206,25 @@ impl QueryEngine {
     }
 }
 
-fn scalar_functions(regions: Option<RegionTable>) -> Vec<Arc<ScalarUDF>> {
-    let mut functions = SessionStateDefaults::default_scalar_functions();
+/// The settings and rules by which statements are planned.
+fn planning(builder: SessionStateBuilder, options: &QueryOptions) -> Result<SessionStateBuilder, QueryError> {
+    let config = session_config(options);
+    if options.cluster.is_some() {
+        #[cfg(feature = "cluster")]
+        return Ok(crate::cluster::session::of_client(builder, config));
+        #[cfg(not(feature = "cluster"))]
+        return Err(QueryError::Setup(
+            "it was built without clusters: build it with the cargo feature `cluster`".to_owned(),
+        ));
+    }
+    Ok(builder
+        .with_config(config)
+        .with_physical_optimizer_rules(physical_rules())
+        .with_physical_optimizer_rule(Arc::new(CountFewValues)))
+}
+
+pub(crate) fn scalar_functions(regions: Option<RegionTable>) -> Vec<Arc<ScalarUDF>> {
+    let mut functions = crate::functions::bounded(SessionStateDefaults::default_scalar_functions());
     functions.extend(crate::functions::all(regions));
     functions
 }

@@ -41,8 +41,8 @@ pub trait Tail: fmt::Debug + Send + Sync {
     /// Into how many parts the rest of a table is cut, which are read at the same time; 0: there is none.
     fn parts(&self, table: TableName) -> usize;
 
-    /// Reads one part, blocking. `columns` are those that are needed; a batch holds at least these, by name, or has only its
-    /// number of rows when there are none. Ends early, without an error, when `sink` returns false.
+    /// Reads one part, blocking, as far as it is needed. A batch holds at least the columns of `need`, by name, or has only
+    /// its number of rows when there are none. Ends early, without an error, when `sink` returns false.
     ///
     /// # Errors
     /// The records cannot be read: then the rows given so far are not all.
@@ -50,9 +50,108 @@ pub trait Tail: fmt::Debug + Send + Sync {
         &self,
         table: TableName,
         part: usize,
-        columns: &[&str],
+        need: &TailNeed,
         sink: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<(), TailError>;
+}
+
+/// What a scan needs of the rest of a topic.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TailNeed {
+    /// The columns.
+    pub columns: Vec<String>,
+    /// Rows outside of these times are of no use. They may be given all the same.
+    pub times: TimeBounds,
+}
+
+/// The times that a row has to have to be of use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeBounds {
+    /// Of `event_time`.
+    pub event: TimeRange,
+    /// Of `kafka_timestamp`; a row that has none is of no use then. `None`: any, and none.
+    pub kafka: Option<TimeRange>,
+}
+
+/// Both ends belong to it, epoch microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeRange {
+    /// The first time.
+    pub from_us: i64,
+    /// The last one; before the first one when no time will do.
+    pub to_us: i64,
+}
+
+impl Default for TimeRange {
+    fn default() -> Self {
+        Self {
+            from_us: i64::MIN,
+            to_us: i64::MAX,
+        }
+    }
+}
+
+impl TimeRange {
+    /// Whether a time belongs to it.
+    pub fn has(self, us: i64) -> bool {
+        (self.from_us..=self.to_us).contains(&us)
+    }
+
+    /// Whether no time belongs to it.
+    pub fn is_empty(self) -> bool {
+        self.from_us > self.to_us
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self {
+            from_us: self.from_us.max(other.from_us),
+            to_us: self.to_us.min(other.to_us),
+        }
+    }
+
+    fn or(self, other: Self) -> Self {
+        match (self.is_empty(), other.is_empty()) {
+            (true, _) => other,
+            (_, true) => self,
+            _ => Self {
+                from_us: self.from_us.min(other.from_us),
+                to_us: self.to_us.max(other.to_us),
+            },
+        }
+    }
+}
+
+impl TimeBounds {
+    /// Of rows that keep both.
+    pub fn and(self, other: Self) -> Self {
+        let kafka = match (self.kafka, other.kafka) {
+            (Some(one), Some(other)) => Some(one.and(other)),
+            (one, other) => one.or(other),
+        };
+        Self {
+            event: self.event.and(other.event),
+            kafka,
+        }
+    }
+
+    /// Of rows that keep at least one of both.
+    pub fn or(self, other: Self) -> Self {
+        if self.is_empty() {
+            return other;
+        }
+        if other.is_empty() {
+            return self;
+        }
+        Self {
+            event: self.event.or(other.event),
+            kafka: self.kafka.zip(other.kafka).map(|(one, other)| one.or(other)),
+        }
+    }
+
+    /// Whether no row is of use.
+    pub fn is_empty(self) -> bool {
+        self.event.is_empty() || self.kafka.is_some_and(TimeRange::is_empty)
+    }
 }
 
 /// Why the rest of a topic cannot be read.

@@ -92,7 +92,12 @@ pub(super) fn draw(chart: &Chart, bars: &Bars) -> Scene {
                 series_colour(0),
                 Some(title),
             );
-            scene.text((to + 8.0, y + 17.5), Anchor::Start, NOTE, text);
+            // Of a bar to the left on its left, if there is room.
+            if value < 0.0 && from - 8.0 - font::width(&text, NOTE) > left {
+                scene.text((from - 8.0, y + 17.5), Anchor::End, NOTE, text);
+            } else {
+                scene.text((to + 8.0, y + 17.5), Anchor::Start, NOTE, text);
+            }
             y += ROW;
         }
         if has_headings {

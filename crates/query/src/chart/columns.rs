@@ -10,6 +10,9 @@ use chrono::DateTime;
 use super::model::{HOURS, Measure, Unit, human};
 use crate::print::cell::{Cells, NULL, escape_control};
 
+/// The name of what has a text that cannot be seen.
+const EMPTY: &str = "(empty)";
+
 /// What a column can be in a chart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
@@ -147,7 +150,12 @@ impl<'a> Columns<'a> {
                 texts.push(if cells.is_null(row) {
                     NULL.to_owned()
                 } else {
-                    escape_control(&cells.plain(row)?)
+                    let text = escape_control(&cells.plain(row)?);
+                    if text.trim().is_empty() {
+                        EMPTY.to_owned()
+                    } else {
+                        text
+                    }
                 });
             }
         }

@@ -70,7 +70,7 @@ pub(super) fn draw(chart: &Chart, map: &HeatMap) -> Scene {
             let fill = heat(position(*value));
             let title = format!("{}, {hour}:00: {}", row.name, map.measure.text(*value));
             scene.rect(place, size, fill, Some(title));
-            let text = cell_text(&map.measure, *value);
+            let text = cell_text(&map.measure, *value, low.abs().max(high.abs()));
             if font::width(&text, CELL) <= size.0 - 2.0 {
                 let style = Style {
                     colour: ink_on(fill),
@@ -91,10 +91,10 @@ pub(super) fn draw(chart: &Chart, map: &HeatMap) -> Scene {
 }
 
 /// Short enough for a cell: no unit, the legend has it.
-fn cell_text(measure: &Measure, value: f64) -> String {
+fn cell_text(measure: &Measure, value: f64, largest: f64) -> String {
     match measure.unit {
         Unit::Share => format!("{:.1}", value * 100.0),
-        Unit::Count | Unit::Number => short(value),
+        Unit::Count | Unit::Number => short(value, largest),
     }
 }
 

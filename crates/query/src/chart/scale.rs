@@ -54,7 +54,7 @@ impl Axis {
         }
         let mut step = round_step((high / wanted as f64) - (low / wanted as f64));
         if unit == Unit::Count {
-            step = step.max(1.0);
+            step = step.ceil();
         }
         let (first, last) = ((low / step).floor(), (high / step).ceil());
         // A step that is lost in the size of the values would not end.
@@ -123,14 +123,15 @@ pub(super) fn tick_text(measure: &Measure, value: f64, largest: f64) -> String {
     }
 }
 
-/// `1,250`, `12k`, `3.5M`: a number for a narrow place, rounded.
-pub(super) fn short(value: f64) -> String {
+/// `1,250`, or beside `12k` rather `1.3k`; `3.5M`: a number for a narrow place, rounded, as they are beside `largest`.
+pub(super) fn short(value: f64, largest: f64) -> String {
     let size = value.abs();
+    let thousands = if largest.abs() >= 1e4 { 1e3 } else { 1e4 };
     for (from, divisor, name) in [
         (1e12, 1e12, "T"),
         (1e9, 1e9, "bn"),
         (1e6, 1e6, "M"),
-        (1e4, 1e3, "k"),
+        (thousands, 1e3, "k"),
     ] {
         if size >= from {
             let value = value / divisor;
@@ -304,8 +305,12 @@ mod tests {
             (12_345.0, "12k"),
             (-1_540_000.0, "-1.5M"),
         ] {
-            assert_eq!(short(value), text);
+            assert_eq!(short(value, value), text);
         }
+        assert_eq!(
+            (short(9_999.0, 12e3), short(1_250.0, 12e3)),
+            ("10k".to_owned(), "1.3k".to_owned())
+        );
         let share = Measure {
             name: "share".to_owned(),
             unit: Unit::Share,

@@ -55,8 +55,10 @@ pub(super) fn heat(position: f64) -> Colour {
 
 /// Ink that can be read on `colour`.
 pub(super) fn ink_on(colour: Colour) -> Colour {
-    let [red, green, blue] = colour.map(f64::from);
-    if 0.299 * red + 0.587 * green + 0.114 * blue > 150.0 {
+    // The luminance at which ink and paper are told apart from it equally well.
+    const EVEN: f64 = 0.22;
+    let [red, green, blue] = colour.map(|channel| (f64::from(channel) / 255.0).powi(2));
+    if 0.2126 * red + 0.7152 * green + 0.0722 * blue > EVEN {
         INK
     } else {
         PAPER

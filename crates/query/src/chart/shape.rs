@@ -20,9 +20,9 @@ use super::model::{Bar, Bars, Figure, Group};
 use super::{ChartError, Drawn};
 use crate::print::cell::per_cent;
 
-/// Bars, and rows of a heat map.
-pub(super) const MOST_BARS: usize = 40;
-pub(super) const MOST_ROWS: usize = 40;
+/// Bars, and rows of a heat map: all states and territories fit.
+pub(super) const MOST_BARS: usize = 60;
+pub(super) const MOST_ROWS: usize = 60;
 /// Lines in one panel: as many as there are colours.
 pub(super) const MOST_LINES: usize = 7;
 pub(super) const MOST_PANELS: usize = 3;

@@ -16,10 +16,12 @@ const MOST_WIDTH: usize = 160;
 const MOST_POINTS: usize = 60;
 const MOST_OF_SEVERAL: usize = 31;
 const EIGHTHS: [&str; 9] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
-const SHADES: [&str; 5] = ["··", "░░", "▒▒", "▓▓", "██"];
-/// 256-colour numbers from light to dark blue, for the background.
-const HEAT: [u8; 5] = [195, 153, 75, 32, 25];
-const BLUE: &str = "\u{1b}[34m";
+const SHADES: [char; 5] = ['·', '░', '▒', '▓', '█'];
+/// Names are not cut below this.
+const LEAST_LABEL: usize = 8;
+/// Number 32 of the 256 colours, which stands out from black as from white. Of a heat map the shade, not the colour, says how
+/// much: on a dark terminal a light cell would look like much.
+const BLUE: &str = "\u{1b}[38;5;32m";
 const BOLD: &str = "\u{1b}[1m";
 const DIM: &str = "\u{1b}[2m";
 const PLAIN: &str = "\u{1b}[0m";
@@ -188,10 +190,19 @@ impl Text {
             (low.min(value), high.max(value))
         });
         let names = map.rows.iter().map(|row| row.name.width());
-        let cells = 2 * HOURS;
-        let room = self.width.saturating_sub(cells + 4).max(8);
+        // Two columns of the terminal for each hour, or one where there is no room for them.
+        let cell = if self.width >= 2 * HOURS + 4 + LEAST_LABEL {
+            2
+        } else {
+            1
+        };
+        let room = self.width.saturating_sub(cell * HOURS + 4).max(LEAST_LABEL);
         let label = names.max().unwrap_or(0).max(map.row_axis.width()).min(room);
-        let hours: String = (0..HOURS).map(|hour| format!("{hour:>2}")).collect();
+        let hours: String = if cell == 2 {
+            (0..HOURS).map(|hour| format!("{hour:>2}")).collect()
+        } else {
+            (0..HOURS).step_by(6).map(|hour| format!("{hour:<6}")).collect()
+        };
         let head = format!(" {}  {hours}", pad_right(&cut(&map.row_axis, label), label));
         self.styled(DIM, &head);
         self.lines.push('\n');
@@ -203,30 +214,33 @@ impl Text {
                     let part = value / (high - low) - low / (high - low);
                     ((part * SHADES.len() as f64) as usize).min(SHADES.len() - 1)
                 });
-                self.cell(level);
+                self.cell(level, cell);
             }
             self.lines.push('\n');
         }
-        self.lines.push_str(&format!(" {} ", map.measure.axis()));
-        self.lines.push_str(&tick_text(&map.measure, low, high));
-        self.lines.push(' ');
-        for level in 0..SHADES.len() {
-            self.cell(Some(level));
-        }
-        self.lines.push_str(&format!(
-            " {}, empty: no row\n",
-            tick_text(&map.measure, high, high)
-        ));
+        self.legend(&map.measure, (low, high), cell);
     }
 
-    fn cell(&mut self, level: Option<usize>) {
+    /// What the shades stand for; what does not fit is left out, the values last.
+    fn legend(&mut self, measure: &Measure, (low, high): (f64, f64), cell: usize) {
+        let (least, most) = (tick_text(measure, low, high), tick_text(measure, high, high));
+        let scale = least.width() + 1 + cell * SHADES.len() + 1 + most.width();
+        let room = self.width.saturating_sub(scale + 2);
+        let empty = ", empty: no row";
+        let has_empty = measure.axis().width() + empty.width() <= room;
+        let name = cut(&measure.axis(), room);
+        self.lines.push_str(&format!(" {name} {least} "));
+        for level in 0..SHADES.len() {
+            self.cell(Some(level), cell);
+        }
+        self.lines
+            .push_str(&format!(" {most}{}\n", if has_empty { empty } else { "" }));
+    }
+
+    fn cell(&mut self, level: Option<usize>, width: usize) {
         match level {
-            None => self.lines.push_str("  "),
-            Some(level) if self.colours => {
-                self.lines
-                    .push_str(&format!("\u{1b}[48;5;{}m  {PLAIN}", HEAT[level]));
-            }
-            Some(level) => self.lines.push_str(SHADES[level]),
+            None => self.lines.push_str(&" ".repeat(width)),
+            Some(level) => self.styled(BLUE, &SHADES[level].to_string().repeat(width)),
         }
     }
 }
@@ -256,7 +270,8 @@ impl Scale {
         let text = widest(&mut rows.iter().map(|row| row.text.width()));
         // Between label, bar and text: ` `, ` │`, ` `.
         let room = width.saturating_sub(text + 4);
-        let label = widest(&mut rows.iter().map(|row| row.label.width())).min((room / 2).max(8));
+        let label =
+            widest(&mut rows.iter().map(|row| row.label.width())).min((room * 3 / 5).max(LEAST_LABEL));
         let bar = room.saturating_sub(label).max(1);
         let values = || rows.iter().filter_map(|row| row.value);
         let (low, high) = values().fold((0.0_f64, 0.0_f64), |(low, high), value| {

@@ -3,12 +3,14 @@
 //! - `cidr_contains` and `ip_prefix`, in `network`;
 //! - `version_compare`, in `version`;
 //! - `region_of` and `local_time`, in `locale`;
+//! - those of DataFusion that can give values of any size, with a limit, in `bounded`;
 //! - texts of any type, constants and columns, in `arguments`.
 //!
 //! NULL gives NULL. A constant that cannot be meant is an error of planning; a value of a column that is none (the pseudonym in
 //! place of an address, a version `unknown`) gives NULL, so that one row does not end a query. Registering them does no work.
 
 mod arguments;
+mod bounded;
 mod locale;
 mod network;
 mod version;
@@ -17,6 +19,8 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::logical_expr::ScalarUDF;
 use loginlake_events::regions::RegionTable;
+
+pub(crate) use bounded::bounded;
 
 /// All of them. `regions` says what locales mean; `None` is the built-in table, read when it is first needed.
 pub(crate) fn all(regions: Option<RegionTable>) -> Vec<Arc<ScalarUDF>> {

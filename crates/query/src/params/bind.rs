@@ -28,6 +28,8 @@ pub(crate) struct Bindings {
     declared: BTreeMap<String, (ParameterType, ScalarValue)>,
     /// As text, until the planner has said their types.
     inferred: BTreeMap<String, String>,
+    /// As they were given, until the planner has said their types; NULL without a type where none is given yet.
+    typed: BTreeMap<String, ScalarValue>,
 }
 
 /// Why values cannot be bound.
@@ -76,8 +78,48 @@ impl Bindings {
         Ok(Arc::new(bindings))
     }
 
+    /// Values with types of their own. Of a parameter that has none and no default, only its type is known: that is enough for a
+    /// plan that is not run.
+    pub(crate) fn with_values(
+        parameters: &[Parameter],
+        values: &BTreeMap<String, ScalarValue>,
+    ) -> Result<Arc<Self>, ParameterError> {
+        let mut bindings = Self::default();
+        for parameter in parameters {
+            let name = parameter.name.clone();
+            let given = values.get(&name);
+            let Some(kind) = parameter.kind else {
+                bindings
+                    .typed
+                    .insert(name, given.cloned().unwrap_or(ScalarValue::Null));
+                continue;
+            };
+            let value = match (given, &parameter.default) {
+                (Some(value), _) => cast(&name, value, &kind.null().data_type())?,
+                (None, ParameterDefault::Value(text)) => {
+                    kind.value(text).expect("checked when it was declared")
+                }
+                (None, _) => kind.null(),
+            };
+            bindings.declared.insert(name, (kind, value));
+        }
+        Ok(Arc::new(bindings))
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.declared.is_empty() && self.inferred.is_empty()
+        self.declared.is_empty() && self.inferred.is_empty() && self.typed.is_empty()
+    }
+
+    /// The type of each parameter of a plan; None where nothing says it.
+    pub(crate) fn types(&self, plan: &LogicalPlan) -> Result<BTreeMap<String, DataType>, DataFusionError> {
+        let mut types: BTreeMap<String, DataType> = inferred_types(plan)?
+            .into_iter()
+            .filter_map(|(name, kind)| Some((name, kind?)))
+            .collect();
+        for (name, (kind, _)) in &self.declared {
+            types.insert(name.clone(), kind.null().data_type());
+        }
+        Ok(types)
     }
 
     /// Wraps each declared placeholder in a CAST to its type.
@@ -122,8 +164,17 @@ impl Bindings {
         for (name, (_, value)) in &self.declared {
             values.insert(name.clone(), value.clone().into());
         }
-        if !self.inferred.is_empty() {
+        if !self.inferred.is_empty() || !self.typed.is_empty() {
             let types = inferred_types(&plan)?;
+            for (name, value) in &self.typed {
+                let kind = types.get(name).cloned().flatten();
+                let value = match (value, kind) {
+                    (ScalarValue::Null, kind) => ScalarValue::try_from(&kind.unwrap_or(DataType::Utf8))?,
+                    (value, Some(kind)) => cast(name, value, &kind).map_err(BindError::Value)?,
+                    (value, None) => value.clone(),
+                };
+                values.insert(name.clone(), value.into());
+            }
             for (name, text) in &self.inferred {
                 let kind = types.get(name).cloned().flatten().unwrap_or(DataType::Utf8);
                 let value = inferred_value(text, &kind).map_err(|expected| {
@@ -138,6 +189,18 @@ impl Bindings {
         }
         Ok(plan.with_param_values(ParamValues::Map(values))?)
     }
+}
+
+/// A value as another type.
+fn cast(name: &str, value: &ScalarValue, kind: &DataType) -> Result<ScalarValue, ParameterError> {
+    value.cast_to(kind).map_err(|_| ParameterError {
+        name: name.to_owned(),
+        message: format!(
+            "the parameter {name} is of type {kind}, and its value of type {} does not fit",
+            value.data_type()
+        ),
+        excerpt: String::new(),
+    })
 }
 
 fn sql_type(kind: ParameterType) -> SqlType {

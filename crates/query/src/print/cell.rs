@@ -22,6 +22,8 @@ pub(crate) enum Kind {
     Float,
     /// A fraction of one whose column says "share": per cent, right.
     Share,
+    /// Dates and times: left. A piece of one says something else.
+    Time,
     /// Anything else: left.
     Text,
 }
@@ -34,6 +36,7 @@ impl Kind {
             }
             DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Float,
             data_type if data_type.is_numeric() => Self::Number,
+            data_type if data_type.is_temporal() => Self::Time,
             _ => Self::Text,
         }
     }

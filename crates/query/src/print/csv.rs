@@ -61,7 +61,7 @@ impl Csv {
                 }
                 match cells.kind() {
                     _ if cells.is_null(row) => {}
-                    Kind::Text => self.push_text(&mut lines, &cells.plain(row)?),
+                    Kind::Text | Kind::Time => self.push_text(&mut lines, &cells.plain(row)?),
                     Kind::Number | Kind::Float | Kind::Share => lines.push_str(&cells.plain(row)?),
                 }
             }

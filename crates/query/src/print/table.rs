@@ -1,7 +1,7 @@
 //! Aligned tables: numbers right, texts left, light rules, fitted to the width of a terminal.
 //!
 //! What does not fit is fitted in this order: long names of columns take several lines, columns move together, long texts
-//! are cut (`…`), and only then are the last columns left out, which a line below the table says. A number is never cut.
+//! are cut (`…`), and only then are the last columns left out, which a line below the table says. A number or a time is never cut.
 //!
 //! Column widths come from the first rows; those of a longer result are streamed with the same widths, so that memory
 //! does not grow with it. A number that is wider there moves its line.
@@ -257,6 +257,7 @@ impl Table {
             }
             let text = match column.kind {
                 Kind::Text => pad_right(&cut(text, column.width), column.width),
+                Kind::Time => pad_right(text, column.width),
                 _ => pad_left(text, column.width),
             };
             // No blanks behind the last column.

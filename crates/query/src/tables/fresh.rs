@@ -1,5 +1,6 @@
 //! A pinned table and the rest of the topic as one table: the union of both scans. The rest is decoded while the plan runs
-//! and is never held as a whole: each part has at most [`BATCHES_IN_FLIGHT`] batches on their way.
+//! and is never held as a whole: each part has at most [`BATCHES_IN_FLIGHT`] batches on their way. Only the columns of the
+//! scan are asked for, and what its filters say about times is handed on; the filters are evaluated on these rows all the same.
 
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ use datafusion::physical_plan::union::UnionExec;
 use loginlake_lake::TableName;
 
 use super::provider::LakeTable;
+use super::time_bounds::time_bounds;
 use crate::error::{QueryError, pack};
-use crate::view::Tail;
+use crate::view::{Tail, TailNeed};
 
 /// Batches that wait for the plan, for each part.
 const BATCHES_IN_FLIGHT: usize = 2;
@@ -66,16 +68,24 @@ impl TableProvider for FreshTable {
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let of_lake = self.lake.scan(session, projection, filters, limit).await?;
         let parts = self.tail.parts(self.table);
-        if parts == 0 {
+        let times = time_bounds(filters, &self.lake.schema());
+        if parts == 0 || times.is_empty() {
             return Ok(of_lake);
         }
         let schema = of_lake.schema();
+        let columns = schema.fields().iter().map(|field| field.name().clone());
+        let need = Arc::new(TailNeed {
+            columns: columns.collect(),
+            times,
+        });
+        tracing::debug!(?need, parts, "rest of the topic planned");
         let streams = (0..parts)
             .map(|part| {
                 Arc::new(TailStream {
                     schema: Arc::clone(&schema),
                     table: self.table,
                     part,
+                    need: Arc::clone(&need),
                     tail: Arc::clone(&self.tail),
                 }) as Arc<dyn PartitionStream>
             })
@@ -91,6 +101,7 @@ struct TailStream {
     schema: SchemaRef,
     table: TableName,
     part: usize,
+    need: Arc<TailNeed>,
     tail: Arc<dyn Tail>,
 }
 
@@ -103,15 +114,10 @@ impl PartitionStream for TailStream {
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), BATCHES_IN_FLIGHT);
         let sender = builder.tx();
         let (tail, schema) = (Arc::clone(&self.tail), Arc::clone(&self.schema));
-        let (table, part) = (self.table, self.part);
+        let (table, part, need) = (self.table, self.part, Arc::clone(&self.need));
         builder.spawn_blocking(move || {
-            let columns: Vec<&str> = schema
-                .fields()
-                .iter()
-                .map(|field| field.name().as_str())
-                .collect();
             let mut unusable = None;
-            tail.read(table, part, &columns, &mut |batch| {
+            tail.read(table, part, &need, &mut |batch| {
                 match as_scanned(&batch, &schema) {
                     // Nobody receives: the query has all that it wants.
                     Ok(batch) => sender.blocking_send(Ok(batch)).is_ok(),

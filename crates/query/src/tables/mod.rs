@@ -3,13 +3,15 @@
 //! - this file: which tables there are; each is loaded when it is first named, and then pinned;
 //! - [`provider`]: one pinned table: its columns, its scan;
 //! - [`fresh`]: the same with the records of the topic that come after it;
-//! - [`prune`]: which of its files a filter can leave out, from the log alone.
+//! - [`prune`]: which of its files a filter can leave out, from the log alone;
+//! - [`time_bounds`]: which times of rows it can leave out.
 //!
 //! A table that does not exist in a lake that has others is an empty table; a lake without any table is an error.
 
 mod fresh;
 mod provider;
 mod prune;
+mod time_bounds;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,15 +36,18 @@ const TABLES: [TableName; TableName::ALL.len()] = TableName::ALL;
 pub(crate) struct LakeSchema {
     lake: Lake,
     view: View,
+    /// As [`LakeTable`] says.
+    is_for_cluster: bool,
     /// In the order of [`TABLES`].
     tables: [OnceCell<Arc<LakeTable>>; TABLES.len()],
 }
 
 impl LakeSchema {
-    pub(crate) fn new(lake: Lake, view: View) -> Self {
+    pub(crate) fn new(lake: Lake, view: View, is_for_cluster: bool) -> Self {
         Self {
             lake,
             view,
+            is_for_cluster,
             tables: Default::default(),
         }
     }
@@ -71,7 +76,14 @@ impl LakeSchema {
 
     async fn pinned(&self, index: usize) -> Result<&Arc<LakeTable>, QueryError> {
         self.tables[index]
-            .get_or_try_init(|| async { self.load(TABLES[index]).await.map(Arc::new) })
+            .get_or_try_init(|| async {
+                let table = self.load(TABLES[index]).await?;
+                Ok(Arc::new(if self.is_for_cluster {
+                    table.for_cluster()
+                } else {
+                    table
+                }))
+            })
             .await
     }
 

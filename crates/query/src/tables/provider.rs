@@ -52,6 +52,8 @@ pub(super) struct LakeTable {
     scan_indices: Vec<usize>,
     store_url: ObjectStoreUrl,
     files: Vec<LakeFile>,
+    /// Its scans are sent to other processes.
+    is_for_cluster: bool,
 }
 
 /// A data file, as the log describes it.
@@ -105,6 +107,18 @@ impl LakeTable {
     /// A table that does not exist, which reads as an empty one.
     pub(super) fn absent(lake: &Lake, name: TableName) -> Result<Self, QueryError> {
         Self::without_files(lake, name, &table_schema(name), &[])
+    }
+
+    /// The same with scans that are sent to other processes: texts are not views, because a view is sent with all the bytes that it
+    /// is a part of, and a file goes without its statistics, which only the plan needs.
+    pub(super) fn for_cluster(mut self) -> Self {
+        self.is_for_cluster = true;
+        self.schema = without_views(&self.schema);
+        self.partition_schema = without_views(&self.partition_schema);
+        self.scan_schema = TableSchema::builder(without_views(self.scan_schema.file_schema()))
+            .with_table_partition_cols(self.partition_schema.fields().iter().cloned().collect::<Vec<_>>())
+            .build();
+        self
     }
 
     pub(super) fn version(&self) -> Option<i64> {
@@ -189,6 +203,7 @@ impl LakeTable {
             scan_indices,
             store_url,
             files: Vec::new(),
+            is_for_cluster: false,
         })
     }
 
@@ -244,6 +259,21 @@ fn with_views(schema: &Schema) -> SchemaRef {
     };
     Arc::new(Schema::new(
         schema.fields().iter().map(as_view).collect::<Vec<Field>>(),
+    ))
+}
+
+/// Texts and bytes with their own bytes behind them.
+fn without_views(schema: &Schema) -> SchemaRef {
+    let plain = |field: &FieldRef| {
+        let data_type = match field.data_type() {
+            DataType::Utf8View => DataType::Utf8,
+            DataType::BinaryView => DataType::Binary,
+            other => other.clone(),
+        };
+        field.as_ref().clone().with_data_type(data_type)
+    };
+    Arc::new(Schema::new(
+        schema.fields().iter().map(plain).collect::<Vec<Field>>(),
     ))
 }
 
@@ -366,6 +396,15 @@ impl TableProvider for LakeTable {
             .split_files(partitions)
             .into_iter()
             .map(|group| {
+                if self.is_for_cluster {
+                    let without = |file| PartitionedFile {
+                        statistics: None,
+                        ..file
+                    };
+                    return Ok(FileGroup::new(
+                        group.into_inner().into_iter().map(without).collect(),
+                    ));
+                }
                 let statistics = self.merged_statistics(group.files())?;
                 Ok(group.with_statistics(Arc::new(statistics)))
             })

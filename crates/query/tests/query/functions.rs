@@ -1,23 +1,9 @@
-//! The functions of this field: golden answers, the same as the contract's columns, and constants that cannot be meant.
+//! The functions of this field (their golden answers are in `functions.slt`): the same as the contract's columns, and constants that cannot be meant.
 
-use std::fs;
-use std::path::Path;
-
-use crate::golden::check_golden;
 use crate::lake::TestLake;
 use loginlake_events::regions::{HEADER, RegionTable};
 use loginlake_query::print::Format;
 use loginlake_query::{QueryError, QueryOptions, function_names};
-
-#[tokio::test]
-async fn each_function_answers_as_its_golden_file_says() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/functions.sql");
-    let lake = TestLake::small();
-    let answer = lake
-        .answer(&fs::read_to_string(path).unwrap(), Format::Table)
-        .await;
-    check_golden("functions", &answer.unwrap_or_else(|error| panic!("{error}")));
-}
 
 #[tokio::test]
 async fn the_functions_say_what_the_contract_wrote() {

@@ -1,5 +1,5 @@
-//! Every file of `sql/` gives the answer that `tests/golden` holds, on an empty lake and on a small one; and the answers
-//! that the project is known by are counted here a second time, without SQL.
+//! Every file of `sql/` says what it answers, those of `sql/hourly` answer as those of `sql/`, and the answers that the
+//! project is known by are counted here a second time, without SQL.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,35 +38,6 @@ fn files_of(folder: &str) -> Vec<String> {
     names
 }
 
-/// Compares with the golden file, or writes it when `LOGINLAKE_GOLDEN=rewrite`.
-pub fn check_golden(name: &str, answer: &str) {
-    let path = repository().join("tests/golden").join(format!("{name}.txt"));
-    if std::env::var("LOGINLAKE_GOLDEN").is_ok_and(|value| value == "rewrite") {
-        fs::write(&path, answer).unwrap();
-        return;
-    }
-    let expected = fs::read_to_string(&path)
-        .unwrap_or_else(|error| panic!("{}: {error}; LOGINLAKE_GOLDEN=rewrite makes it", path.display()));
-    assert_eq!(
-        answer, expected,
-        "{name} differs; LOGINLAKE_GOLDEN=rewrite accepts the new answer"
-    );
-}
-
-#[tokio::test]
-async fn every_file_of_sql_answers_as_its_golden_file_says() {
-    let lakes = [("empty", TestLake::empty()), ("small", TestLake::small())];
-    let names = sql_files();
-    assert!(names.len() >= 8, "{names:?}");
-    for name in &names {
-        for (size, lake) in &lakes {
-            let answer = lake.answer(&sql(name), Format::Table).await;
-            let answer = answer.unwrap_or_else(|error| panic!("{name} on the {size} lake: {error}"));
-            check_golden(&format!("{name}.{size}"), &answer);
-        }
-    }
-}
-
 #[tokio::test]
 async fn every_file_of_sql_says_what_it_answers_and_names_its_columns() {
     let lake = TestLake::empty();
@@ -100,7 +71,6 @@ async fn the_batch_view_gives_the_answers_of_the_logins() {
             let of_view = of_view.unwrap_or_else(|error| panic!("hourly/{name} on the {size} lake: {error}"));
             let of_logins = lake.answer(&sql(name), Format::Table).await.unwrap();
             assert_eq!(of_view, of_logins, "{name} on the {size} lake");
-            check_golden(&format!("{name}.{size}"), &of_view);
             let text = sql(&format!("hourly/{name}"));
             assert!(
                 text.lines()

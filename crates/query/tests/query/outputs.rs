@@ -53,6 +53,16 @@ async fn every_format_is_as_its_golden_file_says() {
             check_golden(&format!("{name}.small.{format}"), &output);
         }
     }
+    // Changes with a sign and none at all; long texts; no rows.
+    for name in ["top_regions", "daily_trend", "rejected"] {
+        let output = lake.answer(&sql(name), Format::Table).await.unwrap();
+        check_golden(&format!("{name}.small.txt"), &output);
+    }
+    let output = TestLake::empty()
+        .answer(&sql("top_regions"), Format::Table)
+        .await
+        .unwrap();
+    check_golden("top_regions.empty.txt", &output);
 }
 
 #[tokio::test]

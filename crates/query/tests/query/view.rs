@@ -1,16 +1,17 @@
 //! Which state of the lake a query sees: a version and the rows beyond it, the versions of an earlier answer, a time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use loginlake_events::Contract;
 use loginlake_events::columns::{LoginsBuilder, SourcePosition};
 use loginlake_lake::TableName;
-use loginlake_query::print::Format;
+use loginlake_query::print::{Format, Printer};
 use loginlake_query::{
-    FreshView, QueryEngine, QueryError, QueryOptions, Tail, TailError, View, tables_named,
+    FreshView, Params, QueryEngine, QueryError, QueryOptions, Script, Tail, TailError, TailNeed, View,
+    tables_named,
 };
 
 use crate::lake::{TestLake, run};
@@ -25,6 +26,8 @@ const ROWS: usize = 10;
 pub struct Beyond {
     breaks_off: Option<TailError>,
     reads: AtomicUsize,
+    /// What was asked for, by each read.
+    needs: Mutex<Vec<TailNeed>>,
 }
 
 impl Tail for Beyond {
@@ -36,10 +39,11 @@ impl Tail for Beyond {
         &self,
         _table: TableName,
         part: usize,
-        _columns: &[&str],
+        need: &TailNeed,
         sink: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<(), TailError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        self.needs.lock().unwrap().push(need.clone());
         for (index, (seconds, _)) in DATES.iter().enumerate() {
             if !sink(rows(part, index, *seconds)) {
                 return Ok(());
@@ -135,6 +139,90 @@ async fn a_filter_that_leaves_files_out_is_asked_of_the_rows_beyond_too() {
     }
     let neither = "SELECT count(*) FROM logins WHERE login_date = DATE '2020-01-01'";
     assert_eq!(csv(&engine, neither).await, ["0"]);
+}
+
+/// What the parts of the rest are asked for by a query: the same of both.
+async fn needed(sql: &str, values: &[(&str, &str)]) -> Option<TailNeed> {
+    let lake = TestLake::small();
+    let tail = Arc::new(Beyond::default());
+    let engine = fresh(&lake, Arc::clone(&tail)).await;
+    let script = Script::parse(sql, "test.sql").unwrap();
+    let mut params = Params::new();
+    for (name, value) in values {
+        params.set(*name, *value);
+    }
+    let mut printer = Printer::new(Format::Csv, None, Vec::new());
+    engine.run_script(&script, &params, &mut printer).await.unwrap();
+    let needs = tail.needs.lock().unwrap();
+    assert!(needs.iter().all(|need| *need == needs[0]), "{needs:?}");
+    needs.first().cloned()
+}
+
+#[tokio::test]
+async fn only_the_columns_and_times_of_the_query_are_asked_of_the_rows_beyond() {
+    let day_us = |days: i64| days * 86_400_000_000;
+    let of = async |sql: &str| {
+        let need = needed(sql, &[]).await.unwrap();
+        let mut columns = need.columns;
+        columns.sort();
+        (
+            columns.join(","),
+            need.times.event.from_us,
+            need.times.event.to_us,
+            need.times.kafka,
+        )
+    };
+    let (least, most) = (i64::MIN, i64::MAX);
+    assert_eq!(
+        of("SELECT count(*) FROM logins").await,
+        (String::new(), least, most, None)
+    );
+    assert_eq!(
+        of("SELECT region, division, count(*) FROM logins GROUP BY 1, 2").await,
+        ("division,region".to_owned(), least, most, None)
+    );
+    assert_eq!(
+        of("SELECT region FROM logins WHERE login_date >= '2026-01-06' AND login_date < '2026-01-08'").await,
+        (
+            "login_date,region".to_owned(),
+            day_us(20_459),
+            day_us(20_461) - 1,
+            None
+        )
+    );
+    for literal in ["'2026-01-06T00:00:01Z'", "TIMESTAMP '2026-01-06T00:00:01Z'"] {
+        let sql = format!("SELECT count(*) FROM logins WHERE event_time >= {literal}");
+        let (columns, from_us, ..) = of(&sql).await;
+        assert_eq!(
+            (columns.as_str(), from_us),
+            ("event_time", day_us(20_459) + 1_000_000),
+            "{sql}"
+        );
+    }
+    let (_, _, to_us, kafka) = of(
+        "SELECT count(*) FROM logins WHERE CAST(kafka_timestamp AS DATE) <= DATE '2026-01-06' AND event_time < '2026-01-06T00:00:00Z'",
+    )
+    .await;
+    assert_eq!(
+        (to_us, kafka.unwrap().to_us),
+        (day_us(20_459) - 1, day_us(20_460) - 1)
+    );
+    let impossible =
+        "SELECT count(*) FROM logins WHERE login_date > '2026-01-06' AND event_time < '2026-01-05T00:00:00Z'";
+    assert_eq!(needed(impossible, &[]).await, None, "no row can match");
+}
+
+#[tokio::test]
+async fn the_parameters_of_sql_bound_the_rows_beyond() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../sql/top_regions.sql");
+    let sql = std::fs::read_to_string(path).unwrap();
+    let all = needed(&sql, &[]).await.unwrap();
+    assert_eq!((all.columns.len(), all.times), (2, Default::default()), "{all:?}");
+    let some = needed(&sql, &[("from", "2026-01-06"), ("to", "2026-01-06")])
+        .await
+        .unwrap();
+    assert_eq!(some.times.event.from_us, 20_459 * 86_400_000_000);
+    assert_eq!(some.times.event.to_us, 20_460 * 86_400_000_000 - 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
 
 use proptest::prelude::*;
 
@@ -56,6 +56,36 @@ fn wide_texts_are_cut_to_the_terminal_and_numbers_never() {
     );
     assert!(text.contains("a very long…"), "{text}");
     assert!(text.contains("9,223,372,036,854,775,807"), "{text}");
+}
+
+#[test]
+fn a_time_is_left_out_rather_than_cut() {
+    let times = TimestampMicrosecondArray::from(vec![1_767_607_379_040_000]).with_timezone("UTC");
+    let columns = |width| {
+        let columns = vec![
+            (
+                "reason",
+                Arc::new(StringArray::from(vec!["CONTROL_CHARACTER"])) as ArrayRef,
+            ),
+            ("records", Arc::new(Int64Array::from(vec![624]))),
+            ("first_seen", Arc::new(times.clone())),
+            ("last_seen", Arc::new(times.clone())),
+        ];
+        printed(Some(width), columns)
+    };
+    let narrow = columns(60);
+    assert!(
+        narrow.contains(" CONTROL_CHARACTER│     624│ 2026-01-05T10:02:59.040Z\n"),
+        "{narrow}"
+    );
+    assert!(
+        narrow.contains("1 more column does not fit the terminal: last_seen"),
+        "{narrow}"
+    );
+    let all = columns(80);
+    assert_eq!(all.matches("2026-01-05T10:02:59.040Z").count(), 2, "{all}");
+    let least = columns(20);
+    assert!(least.contains("CONTROL") && !least.contains("2026-01"), "{least}");
 }
 
 #[test]
