@@ -5,8 +5,9 @@ use std::sync::Arc;
 use clap::Args;
 use loginlake_lake::compact::{self, CompactOptions, CompactionEvent, ExecuteOptions};
 use loginlake_lake::table::schema;
-use loginlake_lake::{LakeError, TableName};
-use loginlake_olap::maintain::jobs::MIN_FILES_REJECTED;
+use loginlake_lake::{Lake, LakeError, TableName};
+use loginlake_olap::lineage::LakeJob;
+use loginlake_olap::maintain::jobs::{self, MIN_FILES_REJECTED};
 use loginlake_olap::setup;
 use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs};
 use loginlake_service::exit::ExitError;
@@ -41,9 +42,9 @@ pub struct CompactArgs {
     /// Memory of all jobs together; what does not fit is sorted through temporary files [default: 256MiB]
     #[arg(long, value_name = "SIZE")]
     memory_budget: Option<ByteSize>,
-    /// Table partitions at the same time
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    jobs: u16,
+    /// Table partitions at the same time [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    jobs: Option<u16>,
 }
 
 /// Runs it.
@@ -65,8 +66,24 @@ pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> 
             ByteSize::from_bytes(MIN_MEMORY)
         )));
     }
+    if args.dry_run {
+        return compact_all(&args, file, &lake, &tables, memory, None).await;
+    }
+    let mut told = LakeJob::begin("olap.compact", &lake, &tables, &tables);
+    let result = compact_all(&args, file, &lake, &tables, memory, Some(&mut told)).await;
+    told.end_with(result).await
+}
+
+async fn compact_all(
+    args: &CompactArgs,
+    file: &ConfigFile,
+    lake: &Lake,
+    tables: &[TableName],
+    memory: u64,
+    mut told: Option<&mut LakeJob<'_>>,
+) -> Result<(), ExitError> {
     let mut found = false;
-    for table in tables {
+    for table in tables.iter().copied() {
         let Some(snapshot) = lake.snapshot(table, None).await.map_err(setup::lake_error)? else {
             continue;
         };
@@ -92,19 +109,22 @@ pub async fn run(args: CompactArgs, file: &ConfigFile) -> Result<(), ExitError> 
         }
         let execute = ExecuteOptions {
             memory_budget_bytes: usize::try_from(memory).unwrap_or(usize::MAX),
-            jobs: usize::from(args.jobs),
+            jobs: usize::from(args.jobs.or(file.maintain.jobs).unwrap_or(1).max(1)),
             progress: Some(Arc::new(tell)),
             ..ExecuteOptions::default()
         };
-        let report = compact::execute(&lake, plan, &execute)
+        let report = compact::execute(lake, plan, &execute)
             .await
             .map_err(setup::lake_error)?;
+        if let Some(told) = &mut told {
+            told.wrote(table, jobs::compacted(&report));
+        }
         print_line(report.to_string().trim_end())?;
     }
     if found {
         Ok(())
     } else {
-        Err(super::no_tables(&lake))
+        Err(super::no_tables(lake))
     }
 }
 

@@ -1,25 +1,31 @@
 //! `olap ingest`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::NaiveDate;
 use clap::Args;
+use loginlake_events::Contract;
+use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
 use loginlake_lake::ingest::{GapRequest, LateHold, RollPolicy};
+use loginlake_lake::table::schema::PartitionBy;
 use loginlake_olap::ingest::{
     self, AcceptedGaps, DEFAULT_MAX_BATCH_AGE, DEFAULT_MAX_BATCH_ROWS, DEFAULT_MEMORY_BUDGET, IngestOptions,
     MIN_MEMORY_BUDGET, Progress, TimeRange,
 };
 use loginlake_olap::setup;
+use loginlake_service::alerts::{self, Alerts};
 use loginlake_service::config::{
-    ByteSize, ConfigFile, ContractArgs, CreateTopicsArgs, GroupArgs, HttpArgs, IngestSection, KafkaArgs,
-    LakeArgs, SchemaRegistryArgs, Service, Span, TablePartitioning, TopicArgs, UtcTime, layered,
+    AlertArgs, AlertSettings, ByteSize, ConfigFile, ContractArgs, CreateTopics, CreateTopicsArgs, GroupArgs,
+    HttpArgs, HttpBind, IngestSection, KafkaArgs, LakeArgs, ResolvedSchemaRegistry, SchemaRegistryArgs,
+    Service, Span, TablePartitioning, TopicArgs, UtcTime, layered,
 };
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
-use loginlake_service::{contract, http};
+use loginlake_service::{contract, http, reload};
 use tokio::runtime::Runtime;
 
 /// The least time that `--freshness` can promise: a commit alone takes some hundred milliseconds.
@@ -44,6 +50,8 @@ pub struct IngestArgs {
     schema_registry: SchemaRegistryArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    alerts: AlertArgs,
     /// Longest that a record waits for its commit [default: 10s]
     #[arg(
         long,
@@ -200,53 +208,111 @@ impl IngestArgs {
     }
 }
 
+/// What `olap ingest` works with, checked as far as it can be without asking anybody.
+#[derive(Debug)]
+pub struct Settings {
+    /// The cluster.
+    pub kafka: KafkaSettings,
+    /// The input topic.
+    pub topic: String,
+    /// The consumer group, for lag tools.
+    pub group_id: String,
+    /// The lake's address.
+    pub lake: String,
+    /// How a new table is partitioned.
+    pub partition_by: PartitionBy,
+    /// Who knows the schemas of framed records.
+    pub schema_registry: Option<ResolvedSchemaRegistry>,
+    /// Bytes of everything that waits for a commit.
+    pub memory_budget: u64,
+    /// Where health and metrics are served.
+    pub http: HttpBind,
+    alerts: AlertSettings,
+    create: CreateTopics,
+    contract: Contract,
+    roll: RollPolicy,
+    freshness: Option<Duration>,
+    range: TimeRange,
+}
+
+impl IngestArgs {
+    /// Resolves flags, environment and file.
+    pub fn settings(&self, file: &ConfigFile) -> Result<Settings, ExitError> {
+        let section = &file.ingest;
+        let memory_budget = layered(
+            self.memory_budget.map(|size| size.bytes()),
+            section.memory_budget.map(|size| size.bytes()),
+            DEFAULT_MEMORY_BUDGET,
+        );
+        if memory_budget < MIN_MEMORY_BUDGET {
+            return Err(ExitError::usage(format!(
+                "--memory-budget {} is too small: at least {}",
+                ByteSize::from_bytes(memory_budget),
+                ByteSize::from_bytes(MIN_MEMORY_BUDGET)
+            )));
+        }
+        let (roll, freshness) = self.roll(section, memory_budget)?;
+        Ok(Settings {
+            kafka: setup::kafka(self.kafka.resolve(file)?),
+            topic: self.topics.resolve(file)?.input,
+            group_id: self.group.resolve(file, Service::Ingest)?,
+            lake: self.lake.resolve(file)?,
+            partition_by: setup::partition_by(layered(
+                self.partition_by,
+                section.partition_by,
+                TablePartitioning::Date,
+            )),
+            schema_registry: self.schema_registry.resolve(file)?,
+            memory_budget,
+            http: self.http.resolve(file, Service::Ingest)?,
+            alerts: self.alerts.resolve(file)?,
+            create: self.create_topics.resolve(file)?,
+            contract: contract::contract(&self.contract.resolve(file)?)?,
+            roll,
+            freshness,
+            range: self.range()?,
+        })
+    }
+}
+
+impl Settings {
+    fn options(
+        self,
+        only_date: Option<NaiveDate>,
+        gaps: Vec<GapRequest>,
+        exit_at_end: bool,
+    ) -> Result<IngestOptions, ExitError> {
+        Ok(IngestOptions {
+            kafka: self.kafka,
+            topic: self.topic,
+            group_id: self.group_id,
+            incarnation: None,
+            lake: setup::lake(&self.lake)?,
+            partition_by: self.partition_by,
+            contract: self.contract,
+            schema_registry: self.schema_registry,
+            roll: self.roll,
+            freshness: self.freshness,
+            range: self.range,
+            only_date,
+            gaps: AcceptedGaps {
+                gaps,
+                who: super::operator(),
+            },
+            memory_budget: self.memory_budget,
+            exit_at_end: exit_at_end || self.range.until_ms.is_some(),
+        })
+    }
+}
+
 /// Runs it.
 pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(), ExitError> {
     super::arm_fail_point()?;
     let shutdown = Shutdown::on_signals()
         .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
-    let http = args.http.resolve(file, Service::Ingest)?;
-    let topics = args.topics.resolve(file)?;
-    let create = args.create_topics.resolve(file)?;
-    let section = &file.ingest;
-    let memory_budget = layered(
-        args.memory_budget.map(|size| size.bytes()),
-        section.memory_budget.map(|size| size.bytes()),
-        DEFAULT_MEMORY_BUDGET,
-    );
-    if memory_budget < MIN_MEMORY_BUDGET {
-        return Err(ExitError::usage(format!(
-            "--memory-budget {} is too small: at least {}",
-            ByteSize::from_bytes(memory_budget),
-            ByteSize::from_bytes(MIN_MEMORY_BUDGET)
-        )));
-    }
-    let (roll, freshness) = args.roll(section, memory_budget)?;
-    let range = args.range()?;
-    let options = IngestOptions {
-        kafka: setup::kafka(args.kafka.resolve(file)?),
-        topic: topics.input,
-        group_id: args.group.resolve(file, Service::Ingest)?,
-        incarnation: None,
-        lake: setup::lake(&args.lake.resolve(file)?)?,
-        partition_by: setup::partition_by(layered(
-            args.partition_by,
-            section.partition_by,
-            TablePartitioning::Date,
-        )),
-        contract: contract::contract(&args.contract.resolve(file)?)?,
-        schema_registry: args.schema_registry.resolve(file)?,
-        roll,
-        freshness,
-        range,
-        only_date: args.only_date,
-        gaps: AcceptedGaps {
-            gaps: args.accept_gap,
-            who: super::operator(),
-        },
-        memory_budget,
-        exit_at_end: args.exit_at_end || range.until_ms.is_some(),
-    };
+    let settings = args.settings(file)?;
+    let (http, create, alerts) = (settings.http.clone(), settings.create, settings.alerts.clone());
+    let options = settings.options(args.only_date, args.accept_gap, args.exit_at_end)?;
     if create.create {
         let spec = TopicSpec {
             name: options.topic.clone(),
@@ -267,6 +333,9 @@ pub fn run(args: IngestArgs, file: &ConfigFile, runtime: &Runtime) -> Result<(),
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "health and metrics");
     }
+    let instance = alerts::instance(server.local_addr());
+    let alerts = Arc::new(Alerts::start(&alerts, "ingest", instance, &metrics, &health)?);
+    reload::alerts(&alerts, args.alerts);
     let result = ingest::run(options, &shutdown, &health, &metrics, &Progress::default());
     runtime.block_on(server.shutdown());
     result.map(|_| ())

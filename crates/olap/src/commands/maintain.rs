@@ -1,5 +1,6 @@
 //! `olap maintain`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,12 +10,13 @@ use loginlake_olap::maintain::jobs::{Job, JobOptions};
 use loginlake_olap::maintain::schedule::Schedule;
 use loginlake_olap::maintain::{self, MaintainOptions};
 use loginlake_olap::setup;
-use loginlake_service::config::{ByteSize, ConfigFile, HttpArgs, LakeArgs, Service, Span};
+use loginlake_service::alerts::{self, Alerts};
+use loginlake_service::config::{AlertArgs, ByteSize, ConfigFile, HttpArgs, LakeArgs, Service, Span};
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
-use loginlake_service::http;
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
+use loginlake_service::{http, reload};
 
 /// The default memory of a job.
 const DEFAULT_MEMORY: u64 = 256 << 20;
@@ -36,6 +38,8 @@ pub struct MaintainArgs {
     lake: LakeArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    alerts: AlertArgs,
     /// Run every job once, whatever its schedule, and end. Exit code 1 when one fails, or another process maintains the lake
     #[arg(long)]
     once: bool,
@@ -180,7 +184,11 @@ pub async fn run(args: MaintainArgs, file: &ConfigFile) -> Result<(), ExitError>
     let shutdown = Shutdown::on_signals()
         .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
     let bind = args.http.resolve(file, Service::Maintain)?;
-    let lease_ttl = args.lease.map_or(DEFAULT_LEASE_TTL, Span::duration);
+    let alerts = args.alerts.resolve(file)?;
+    let lease_ttl = args
+        .lease
+        .or(file.maintain.lease)
+        .map_or(DEFAULT_LEASE_TTL, Span::duration);
     if lease_ttl < MIN_LEASE_TTL {
         return Err(ExitError::usage(format!(
             "--lease is too short: at least {} s",
@@ -204,6 +212,9 @@ pub async fn run(args: MaintainArgs, file: &ConfigFile) -> Result<(), ExitError>
     if let Some(address) = server.local_addr() {
         tracing::info!(%address, "health and metrics");
     }
+    let instance = alerts::instance(server.local_addr());
+    let alerts = Arc::new(Alerts::start(&alerts, "maintain", instance, &metrics, &health)?);
+    reload::alerts(&alerts, args.alerts);
     let result = maintain::run(options, &shutdown, &health, &metrics).await;
     server.shutdown().await;
     result

@@ -1,8 +1,10 @@
 //! One file per command: its arguments, and what it does with them.
 
 pub mod audit;
+pub mod check;
 pub mod compact;
 pub mod erase;
+pub mod executor;
 pub mod files;
 pub mod fresh;
 pub mod history;
@@ -11,6 +13,7 @@ pub mod maintain;
 pub mod query;
 pub mod refresh;
 pub mod restore;
+pub mod scheduler;
 pub mod serve;
 pub mod shell;
 pub mod vacuum;

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -12,14 +13,20 @@ use loginlake_lake::Lake;
 use loginlake_olap::fresh::receipt::Receipt;
 use loginlake_olap::fresh::{Fresh, FreshPosition, FreshSource, KafkaTail};
 use loginlake_olap::output::OutputArgs;
-use loginlake_olap::setup;
 use loginlake_olap::stopped::Stopped;
+use loginlake_olap::{lineage, setup};
 use loginlake_query::chart;
+use loginlake_query::cluster::{self, ClusterAddress};
 use loginlake_query::{ParamValue, Params, QueryEngine, QueryOptions, Script, View};
 use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs, Span, UtcTime};
 use loginlake_service::exit::ExitError;
+use loginlake_service::lineage::Processing;
+use loginlake_service::telemetry::{self, Job};
 
 use super::fresh::FreshArgs;
+
+/// How long the end of a query that a signal stops may be told of.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// Arguments of `olap query`.
 #[derive(Args, Debug)]
@@ -28,7 +35,13 @@ pub struct QueryArgs {
     #[arg(value_name = "FILE", required_unless_present = "execute")]
     file: Option<PathBuf>,
     /// SQL instead of a file
-    #[arg(short = 'e', long = "execute", value_name = "SQL", conflicts_with = "file")]
+    #[arg(
+        short = 'e',
+        long = "execute",
+        value_name = "SQL",
+        conflicts_with = "file",
+        allow_hyphen_values = true
+    )]
     execute: Option<String>,
     /// A value for a parameter that the SQL takes as $NAME; repeatable
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = ParamValue::from_str)]
@@ -75,6 +88,17 @@ pub struct QueryArgs {
     /// Write down what the answer stands for, for --at
     #[arg(long, value_name = "FILE")]
     receipt: Option<PathBuf>,
+    /// Let a cluster compute it, by its scheduler: df://host:port (docs/CLUSTER.md); limits on memory and disk are its executors'
+    #[arg(
+        long,
+        env = "LOGINLAKE_CLUSTER",
+        hide_env_values = true,
+        value_name = "ADDRESS"
+    )]
+    cluster: Option<ClusterAddress>,
+    /// Parts that the cluster cuts large work into [default: 16]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    cluster_partitions: Option<u16>,
     #[command(flatten)]
     topic: FreshArgs,
 }
@@ -130,12 +154,39 @@ impl QueryArgs {
         if let Some(directory) = &self.spill_directory {
             options.spill_directory.clone_from(directory);
         }
+        if let Some(address) = &self.cluster {
+            options.cluster = Some(address.clone());
+            options.target_partitions = self
+                .cluster_partitions
+                .map_or(cluster::DEFAULT_PARTITIONS, usize::from);
+        }
         options.timeout = self.timeout.map(Span::duration).or(options.timeout);
         options.max_rows = self
             .max_rows
             .or(options.max_rows)
             .or_else(|| self.output.default_max_rows());
         Ok(options)
+    }
+
+    /// Whether a cluster can be asked this.
+    fn check_cluster(&self) -> Result<(), ExitError> {
+        if self.cluster.is_none() {
+            return match self.cluster_partitions {
+                None => Ok(()),
+                Some(_) => Err(ExitError::usage("--cluster-partitions is for --cluster")),
+            };
+        }
+        #[cfg(not(feature = "cluster"))]
+        {
+            Err(super::scheduler::not_built("--cluster"))
+        }
+        #[cfg(feature = "cluster")]
+        {
+            match self.fresh {
+                true => Err(not_fresh("--fresh")),
+                false => Ok(()),
+            }
+        }
     }
 
     async fn ask(&self, file: &ConfigFile, lake: &Lake, script: &Script) -> Result<Asked, ExitError> {
@@ -160,6 +211,7 @@ impl QueryArgs {
                         asked_at: receipt.asked_at,
                         ..of(View::Versions(versions))
                     }),
+                    Some(_) if self.cluster.is_some() => Err(not_fresh("this receipt")),
                     Some(position) => {
                         let source = self.source(file).await?;
                         Ok(source.again(lake, &versions, position).await?.into())
@@ -184,13 +236,46 @@ pub async fn run(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), 
     let stopped = Stopped::on_signals();
     // Dropping the answer takes back a file that is half written.
     let signal = tokio::select! {
-        answered = answer(args, file, quiet) => return answered,
+        answered = told(args, file, quiet) => {
+            #[cfg(feature = "cluster")]
+            cluster::client::settled(LAST_WORDS).await;
+            return answered;
+        }
         signal = stopped.requested() => signal,
     };
+    #[cfg(feature = "cluster")]
+    cluster::client::settled(LAST_WORDS).await;
+    telemetry::send_waiting(LAST_WORDS);
     signal.exit()
 }
 
-async fn answer(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), ExitError> {
+/// The rest of the topic is decoded by this process, and is not to be had by a cluster.
+fn not_fresh(what: &str) -> ExitError {
+    ExitError::usage(format!(
+        "{what} asks for records of the topic, which a cluster does not read: it computes from the lake alone"
+    ))
+    .with_hint("ask without --cluster, or without the topic")
+}
+
+/// Answers, and tells of it who wants to know: which query, of which tables, not what its text or its errors say.
+async fn told(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), ExitError> {
+    let mut job = None;
+    let result = answer(args, file, quiet, &mut job).await;
+    if let Some(job) = job {
+        job.end(match &result {
+            Ok(()) => Ok(()),
+            Err(_) => Err("the query failed: its own standard error says why"),
+        });
+    }
+    result
+}
+
+async fn answer(
+    args: QueryArgs,
+    file: &ConfigFile,
+    quiet: bool,
+    job: &mut Option<Job>,
+) -> Result<(), ExitError> {
     let (sql, source) = match (&args.execute, &args.file) {
         (Some(sql), _) => (sql.clone(), "-e".to_owned()),
         (None, Some(path)) => {
@@ -208,9 +293,14 @@ async fn answer(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), E
     script
         .check(&params)
         .map_err(|error| setup::query_error(error.into()))?;
+    args.check_cluster()?;
     let options = args.options(file)?;
     let mut output = args.output.open()?;
     let lake = setup::lake(&args.lake.resolve(file)?)?;
+    let name = lineage::query_name(args.file.as_deref());
+    let job = job.insert(Job::begin_as("olap.query", &name, Processing::Batch, || {
+        (lineage::tables(&lake, script.tables()), Vec::new())
+    }));
     let Asked {
         view,
         asked_at,
@@ -221,6 +311,17 @@ async fn answer(args: QueryArgs, file: &ConfigFile, quiet: bool) -> Result<(), E
         .run_script(&script, &params, &mut output)
         .await
         .map_err(|error| output.error(error))?;
+    if let Some(run) = job.run() {
+        let facts = engine.table_facts();
+        let read = facts.iter().map(|facts| {
+            let table = lineage::table(&lake, facts.table);
+            match facts.version {
+                Some(version) => table.with_version(version),
+                None => table,
+            }
+        });
+        run.found(read.collect(), Vec::new());
+    }
     let truncated = summary.statements.iter().filter(|statement| statement.truncated);
     let left_out: Vec<String> = truncated
         .map(|statement| format!("only the first {} rows are shown (--max-rows)", statement.rows))

@@ -2,7 +2,10 @@
 
 use chrono::NaiveDate;
 use clap::Args;
+use loginlake_lake::TableName;
 use loginlake_lake::hourly::{self, RefreshOptions};
+use loginlake_olap::lineage::LakeJob;
+use loginlake_olap::maintain::jobs;
 use loginlake_olap::setup;
 use loginlake_service::config::{ByteSize, ConfigFile, LakeArgs};
 use loginlake_service::exit::ExitError;
@@ -48,11 +51,18 @@ pub async fn run(args: RefreshArgs, file: &ConfigFile) -> Result<(), ExitError> 
         memory_budget_bytes: usize::try_from(args.memory_budget.bytes()).unwrap_or(usize::MAX),
         ..RefreshOptions::at(chrono::Utc::now().timestamp_millis())
     };
-    match hourly::refresh(&lake, &options)
-        .await
-        .map_err(setup::lake_error)?
-    {
-        Some(report) => print_line(report.to_string().trim_end()),
-        None => Err(super::no_tables(&lake)),
-    }
+    let writes: &[TableName] = match args.dry_run {
+        true => &[],
+        false => &[TableName::LoginsHourly],
+    };
+    let mut told = LakeJob::begin("olap.refresh", &lake, &[TableName::Logins], writes);
+    let result = match hourly::refresh(&lake, &options).await {
+        Ok(Some(report)) => {
+            told.wrote(TableName::LoginsHourly, jobs::refreshed(&report));
+            print_line(report.to_string().trim_end())
+        }
+        Ok(None) => Err(super::no_tables(&lake)),
+        Err(error) => Err(setup::lake_error(error)),
+    };
+    told.end_with(result).await
 }

@@ -1,18 +1,21 @@
 //! `olap serve`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use loginlake_olap::fresh::FreshSource;
-use loginlake_olap::serve::access::{Access, Token};
 use loginlake_olap::serve::catalog::Catalog;
 use loginlake_olap::serve::{self, Limits, ServeOptions};
 use loginlake_olap::setup;
 use loginlake_query::QueryOptions;
-use loginlake_service::config::{ByteSize, ConfigFile, HttpArgs, HttpBind, LakeArgs, Service, Span};
+use loginlake_service::config::{
+    ByteSize, ConfigFile, HttpArgs, HttpBind, LakeArgs, Service, Span, TokenSource,
+};
 use loginlake_service::exit::ExitError;
+use loginlake_service::http::access::Access;
 use loginlake_service::shutdown::Shutdown;
 
 use super::fresh::FreshArgs;
@@ -35,7 +38,15 @@ pub struct ServeArgs {
     queries: Option<PathBuf>,
     #[command(flatten)]
     http: HttpArgs,
-    /// File with the token that clients have to send; LOGINLAKE_SERVE_TOKEN holds the token itself
+    /// Also answer Arrow Flight SQL at this address, for BI tools and ADBC and JDBC drivers: any statement that only reads
+    #[arg(
+        long,
+        env = "LOGINLAKE_FLIGHT_SQL",
+        hide_env_values = true,
+        value_name = "ADDR"
+    )]
+    flight_sql: Option<SocketAddr>,
+    /// File with the token that clients have to send, if it is not that of --http-token-file; LOGINLAKE_SERVE_TOKEN holds the token itself
     #[arg(
         long,
         env = "LOGINLAKE_SERVE_TOKEN_FILE",
@@ -76,42 +87,37 @@ pub struct ServeArgs {
 }
 
 impl ServeArgs {
-    fn token(&self, file: &ConfigFile) -> Result<Option<Token>, ExitError> {
-        let path = self.token_file.as_ref().or(file.serve.token_file.as_ref());
-        let said = std::env::var(TOKEN_VARIABLE)
-            .ok()
-            .filter(|token| !token.is_empty());
-        match (path, said) {
-            (Some(_), Some(_)) => Err(ExitError::usage(format!(
-                "a token file and {TOKEN_VARIABLE} are both given: give one of them"
-            ))),
-            (Some(path), None) => {
-                let text = std::fs::read_to_string(path).map_err(|error| {
-                    ExitError::usage(format!("cannot read the token file {}: {error}", path.display()))
-                })?;
-                Token::new(&text).map(Some)
-            }
-            (None, Some(text)) => Token::new(&text).map(Some),
-            (None, None) => Ok(None),
-        }
-    }
-
-    fn bind(&self, file: &ConfigFile, has_token: bool) -> Result<HttpBind, ExitError> {
-        let mut http = self.http.clone();
-        if has_token {
-            http.http_allow_remote = Some(true);
-        }
-        let bind = http.resolve(file, Service::Serve).map_err(|error| {
-            ExitError::from(error).with_hint(
-                "let clients send a token (--token-file), listen on 127.0.0.1, or give --http-allow-remote to serve anybody",
-            )
-        })?;
+    fn bind(&self, file: &ConfigFile) -> Result<HttpBind, ExitError> {
+        let own = TokenSource::layered(
+            self.token_file.as_ref(),
+            TOKEN_VARIABLE,
+            file.serve.token_file.as_ref(),
+        )?;
+        let bind = self.http.resolve_with(file, Service::Serve, own)?;
         if bind.address().is_none() {
             return Err(ExitError::usage(
                 "olap serve does nothing without HTTP: give --http ADDR",
             ));
         }
         Ok(bind)
+    }
+
+    /// Where Flight SQL listens. Without a token, here only.
+    fn flight_sql(&self, file: &ConfigFile, bind: &HttpBind) -> Result<Option<SocketAddr>, ExitError> {
+        let address = self.flight_sql.or(file.serve.flight_sql);
+        let has_token = matches!(bind.access(), Access::Token(_));
+        if address.is_some() && !cfg!(feature = "flight-sql") {
+            return Err(ExitError::usage("this olap was built without Flight SQL").with_hint(
+                "build it with the cargo feature flight-sql, which is on by default, or leave --flight-sql out",
+            ));
+        }
+        match address {
+            Some(remote) if !has_token && !remote.ip().to_canonical().is_loopback() => Err(ExitError::usage(
+                format!("Flight SQL on {remote} can be reached by others, and there is no token"),
+            )
+            .with_hint("let clients send a token (--token-file), or listen on 127.0.0.1")),
+            address => Ok(address),
+        }
     }
 
     async fn source(&self, file: &ConfigFile) -> Result<Option<Arc<FreshSource>>, ExitError> {
@@ -129,16 +135,10 @@ impl ServeArgs {
 pub async fn run(args: ServeArgs, file: &ConfigFile) -> Result<(), ExitError> {
     let shutdown = Shutdown::on_signals()
         .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
-    let token = args.token(file)?;
-    let bind = args.bind(file, token.is_some())?;
-    let is_loopback = bind
-        .address()
-        .is_some_and(|address| address.ip().to_canonical().is_loopback());
-    let access = match token {
-        Some(token) => Access::Token(token),
-        None if is_loopback => Access::Loopback,
-        None => Access::Anybody,
-    };
+    let bind = args.bind(file)?;
+    let flight_sql = args.flight_sql(file, &bind)?;
+    #[cfg(not(feature = "flight-sql"))]
+    let _ = flight_sql;
     let section = &file.query;
     let bytes = |size: Option<ByteSize>, default: u64| {
         usize::try_from(size.map_or(default, |size| size.bytes())).unwrap_or(usize::MAX)
@@ -174,9 +174,10 @@ pub async fn run(args: ServeArgs, file: &ConfigFile) -> Result<(), ExitError> {
             ),
             timeout,
         },
-        access,
         source: args.source(file).await?,
         bind,
+        #[cfg(feature = "flight-sql")]
+        flight_sql,
     };
     serve::run(options, &shutdown).await
 }

@@ -11,9 +11,11 @@
 //! What the answer stands for is its [`receipt`], by which it can be asked again.
 //!
 //! - `start`: which records are missing, or why that cannot be said (pure);
-//! - `tail`: reads and decodes them, in parallel, while the query runs.
+//! - `tail`: reads and decodes them, in parallel, while the query runs;
+//! - `rows`: which of them a query needs, and the rows that it needs of them.
 
 pub mod receipt;
+mod rows;
 mod start;
 mod tail;
 
@@ -37,7 +39,8 @@ use loginlake_service::metrics::Metrics;
 
 use crate::ingest::NO_TOPIC_ID;
 use crate::setup::{kafka_error, lake_error};
-pub use tail::{KafkaTail, TailRows};
+pub use rows::TailRows;
+pub use tail::KafkaTail;
 
 /// Clients that wait for the next question. Further ones are closed.
 const MAX_IDLE_READERS: usize = 8;

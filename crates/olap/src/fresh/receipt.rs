@@ -13,7 +13,7 @@ use loginlake_service::exit::ExitError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{FreshPosition, KafkaTail, time_text};
+use super::{FreshPosition, KafkaTail, TailRows, time_text};
 
 /// The layout of this file. Another one is not read.
 const FORMAT: u32 = 1;
@@ -61,7 +61,7 @@ pub struct TableReceipt {
     pub version: Option<i64>,
     /// Rows of this version; null when its log does not say it.
     pub rows: Option<u64>,
-    /// Rows beyond it; null without `--fresh`, or when the answer did not need all of them.
+    /// Rows beyond it; null without `--fresh`, or when the answer did not need all of them, so that they were not counted.
     pub rows_beyond: Option<u64>,
 }
 
@@ -99,14 +99,14 @@ impl Receipt {
         let mut newest_ms = None;
         let mut tables = BTreeMap::new();
         for table in facts {
-            let beyond = fresh.and_then(|(_, tail)| tail.rows(table.table));
-            newest_ms = newest_ms
-                .max(table.newest_event_ms)
-                .max(beyond.and_then(|rows| rows.newest_event_ms));
+            let beyond = fresh.map(|(_, tail)| tail.rows(table.table));
+            if table.table == TableName::Logins {
+                newest_ms = newest_of(table, beyond);
+            }
             let receipt = TableReceipt {
                 version: table.version,
                 rows: table.rows,
-                rows_beyond: beyond.map(|rows| rows.rows),
+                rows_beyond: beyond.flatten().and_then(|rows| rows.all_rows()),
             };
             tables.insert(table.table.as_str().to_owned(), receipt);
         }
@@ -199,6 +199,22 @@ impl Receipt {
             asked_at_ms: self.asked_at.timestamp_millis(),
         })
     }
+}
+
+/// The newest event of a table and what is beyond it, if that is known. `beyond` is `None` without `--fresh`, and holds
+/// `None` when it was not read to its end.
+fn newest_of(table: &TableFacts, beyond: Option<Option<TailRows>>) -> Option<i64> {
+    let is_table_known = table.newest_event_ms.is_some() || table.rows == Some(0) || table.version.is_none();
+    let Some(beyond) = beyond else {
+        return table.newest_event_ms;
+    };
+    let beyond = beyond.filter(|_| is_table_known)?;
+    let newest_ms = table.newest_event_ms.max(beyond.newest_event_ms);
+    newest_ms.filter(|newest_ms| {
+        beyond
+            .latest_skipped_ms
+            .is_none_or(|skipped_ms| skipped_ms <= *newest_ms)
+    })
 }
 
 impl FreshReceipt {
@@ -306,6 +322,38 @@ mod tests {
             "logins version 12 (1000 rows) + 5 rows of the topic; t up to 0:7 1:3; newest event \
              2026-01-05T09:59:59.500Z, open from 2026-01-05T09:00Z"
         );
+    }
+
+    #[test]
+    fn the_newest_event_is_said_only_if_it_is_known() {
+        let table = |newest_event_ms, rows| TableFacts {
+            table: TableName::Logins,
+            version: Some(1),
+            rows,
+            newest_event_ms,
+            files_hash: 0,
+        };
+        let beyond = |newest_event_ms: Option<i64>, latest_skipped_ms: Option<i64>| {
+            Some(Some(TailRows {
+                rows: 1,
+                skipped: u64::from(latest_skipped_ms.is_some()),
+                newest_event_ms,
+                latest_skipped_ms,
+            }))
+        };
+        let of_table = table(Some(10), Some(5));
+        assert_eq!(newest_of(&of_table, None), Some(10));
+        assert_eq!(newest_of(&of_table, beyond(Some(12), None)), Some(12));
+        assert_eq!(newest_of(&of_table, beyond(None, None)), Some(10));
+        assert_eq!(
+            newest_of(&of_table, Some(None)),
+            None,
+            "it was not read to its end"
+        );
+        assert_eq!(newest_of(&of_table, beyond(Some(12), Some(12))), Some(12));
+        assert_eq!(newest_of(&of_table, beyond(Some(12), Some(13))), None);
+        assert_eq!(newest_of(&table(None, Some(0)), beyond(Some(12), None)), Some(12));
+        assert_eq!(newest_of(&table(None, None), beyond(Some(12), None)), None);
     }
 
     #[test]

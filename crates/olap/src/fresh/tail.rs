@@ -2,32 +2,29 @@
 //!
 //! The offsets are cut into contiguous parts of about the same size, each with a client and a thread of its own. Rows are
 //! handed on in batches and never held as a whole, so memory is bounded whatever the size of the rest. Each scan reads the
-//! same offsets again, and gives the same rows.
+//! same offsets again, and gives the same rows. Which of them are decoded, and what is built of them, is in `rows`.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::Schema;
-use loginlake_events::columns::{LoginsBuilder, RejectedBuilder, SourcePosition};
+use arrow::array::RecordBatch;
+use loginlake_events::Contract;
+use loginlake_events::columns::SourcePosition;
 use loginlake_kafka::KafkaError;
 use loginlake_kafka::range::{RangeRead, RangeReader};
 use loginlake_kafka::rdkafka::Message;
 use loginlake_kafka::topics::Incarnation;
 use loginlake_lake::TableName;
 use loginlake_lake::ingest::OffsetRange;
-use loginlake_query::{Tail, TailError};
+use loginlake_query::{Tail, TailError, TailNeed};
 use loginlake_schemas::Decoder;
 
+use super::rows::{BATCH_ROWS, Rows, TailRows};
 use super::{FreshPosition, FreshSource};
 use crate::ingest::NO_TOPIC_ID;
 
-/// Rows of a batch: what the query engine works on at a time.
-const BATCH_ROWS: usize = 8192;
-/// Bytes at which a batch is handed on early: rejected records can be large.
-const BATCH_BYTES: usize = 8 << 20;
 /// Below so many offsets another client costs more than it saves.
 const MIN_PART_OFFSETS: i64 = 50_000;
 /// Longest wait for one record.
@@ -46,15 +43,6 @@ pub struct KafkaTail {
     processed_at_ms: i64,
     parts: BTreeMap<TableName, Vec<Ranges>>,
     read: Mutex<BTreeMap<(TableName, usize), TailRows>>,
-}
-
-/// What the rest of a topic, or a part of it, gave to a table.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct TailRows {
-    /// Rows of the table.
-    pub rows: u64,
-    /// The newest `event_time` among them, epoch milliseconds; `rejected` has none.
-    pub newest_event_ms: Option<i64>,
 }
 
 impl KafkaTail {
@@ -81,28 +69,33 @@ impl KafkaTail {
     pub fn rows(&self, table: TableName) -> Option<TailRows> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let parts = self.parts.get(&table)?;
-        let mut sum = TailRows::default();
-        for part in 0..parts.len() {
-            let found = read.get(&(table, part))?;
-            sum.rows += found.rows;
-            sum.newest_event_ms = sum.newest_event_ms.max(found.newest_event_ms);
-        }
-        Some(sum)
+        let mut found = (0..parts.len()).map(|part| read.get(&(table, part)).copied());
+        found.try_fold(TailRows::default(), |sum, part| Some(sum.and(part?)))
     }
 
+    /// A statement may have skipped records that another one has decoded: what is known best is kept.
+    fn keep(&self, table: TableName, part: usize, found: TailRows) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = read.entry((table, part)).or_insert(found);
+        if found.skipped < known.skipped {
+            *known = found;
+        }
+    }
+
+    /// Whether the part was read to its end, and not only as far as somebody wanted rows.
     fn read_part(
         &self,
         reader: &mut RangeReader,
         ranges: &Ranges,
-        rows: &mut RowBuilder,
+        rows: &mut Rows,
         sink: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<Option<TailRows>, TailError> {
+    ) -> Result<bool, TailError> {
         let topic = &self.source.topic;
+        let contract = self.source.contract.without_looking_at(&rows.unread());
         reader.begin(ranges).map_err(kafka_failed)?;
         let mut decoder = self.source.schemas.as_ref().map(|schemas| schemas.decoder());
         let mut heard = Instant::now();
         let mut polls_without_clock = 0;
-        let mut sum = TailRows::default();
         loop {
             match reader.poll(TICK) {
                 Ok(RangeRead::Record(message)) => {
@@ -115,9 +108,12 @@ impl KafkaTail {
                         kafka_offset: message.offset(),
                         kafka_timestamp_ms: message.timestamp().to_millis(),
                     };
-                    self.append(message.payload(), position, &mut decoder, rows, &mut sum)?;
+                    if rows.skips(&contract, position.kafka_timestamp_ms) {
+                        continue;
+                    }
+                    self.append(message.payload(), position, &contract, &mut decoder, rows)?;
                     if rows.is_full() && !sink(rows.finish()) {
-                        return Ok(None);
+                        return Ok(false);
                     }
                 }
                 Ok(RangeRead::Finished) => break,
@@ -138,44 +134,23 @@ impl KafkaTail {
             }
         }
         self.check_incarnation(reader)?;
-        if !rows.is_empty() && !sink(rows.finish()) {
-            return Ok(None);
-        }
-        Ok(Some(sum))
+        Ok(rows.is_empty() || sink(rows.finish()))
     }
 
     fn append(
         &self,
         payload: Option<&[u8]>,
         position: SourcePosition,
+        contract: &Contract,
         decoder: &mut Option<Decoder>,
-        rows: &mut RowBuilder,
-        sum: &mut TailRows,
+        rows: &mut Rows,
     ) -> Result<(), TailError> {
         let mut waiting: Option<Instant> = None;
         loop {
             let error = match loginlake_schemas::json_of(decoder.as_mut(), payload) {
                 Ok(json) => {
-                    let verdict =
-                        json.and_then(|json| self.source.contract.decode(json, position.kafka_timestamp_ms));
-                    match (verdict, rows) {
-                        (Ok(event), RowBuilder::Logins(builder)) => {
-                            sum.rows += 1;
-                            sum.newest_event_ms = sum.newest_event_ms.max(Some(event.event_time_ms()));
-                            builder.append(&event, position, self.processed_at_ms);
-                        }
-                        (Ok(event), RowBuilder::Count(count)) => {
-                            sum.rows += 1;
-                            sum.newest_event_ms = sum.newest_event_ms.max(Some(event.event_time_ms()));
-                            *count += 1;
-                        }
-                        (Err(rejection), RowBuilder::Rejected(builder)) => {
-                            sum.rows += 1;
-                            builder.append(&rejection, payload, position);
-                        }
-                        (Ok(_), RowBuilder::Rejected(_))
-                        | (Err(_), RowBuilder::Logins(_) | RowBuilder::Count(_)) => {}
-                    }
+                    let verdict = json.and_then(|json| contract.decode(json, position.kafka_timestamp_ms));
+                    rows.add(verdict, payload, position, self.processed_at_ms);
                     return Ok(());
                 }
                 Err(error) => error,
@@ -220,78 +195,31 @@ impl Tail for KafkaTail {
         &self,
         table: TableName,
         part: usize,
-        columns: &[&str],
+        need: &TailNeed,
         sink: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<(), TailError> {
         let Some(ranges) = self.parts.get(&table).and_then(|parts| parts.get(part)) else {
             return Ok(());
         };
-        let offsets = ranges.values().map(|(from, to)| to - from).sum();
-        let mut rows = RowBuilder::new(table, columns, offsets);
+        let mut rows = Rows::new(table, need);
         let began = Instant::now();
         let mut reader = self.source.take_reader().map_err(kafka_failed)?;
-        let found = self.read_part(&mut reader, ranges, &mut rows, sink)?;
+        let is_whole = self.read_part(&mut reader, ranges, &mut rows, sink)?;
         reader.stop();
         self.source.give_back(reader);
-        tracing::debug!(table = table.as_str(), part, offsets, took = ?began.elapsed(), "rest of the topic read");
-        if let Some(found) = found {
-            let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-            read.insert((table, part), found);
+        let (found, took) = (rows.found, began.elapsed());
+        tracing::debug!(
+            table = table.as_str(),
+            part,
+            ?found,
+            is_whole,
+            ?took,
+            "rest of the topic read"
+        );
+        if is_whole {
+            self.keep(table, part, found);
         }
         Ok(())
-    }
-}
-
-/// Rows of a table, or only their number when no column is needed.
-enum RowBuilder {
-    Logins(Box<LoginsBuilder>),
-    Rejected(Box<RejectedBuilder>),
-    Count(usize),
-}
-
-impl RowBuilder {
-    fn new(table: TableName, columns: &[&str], offsets: i64) -> Self {
-        match table {
-            TableName::Rejected => Self::Rejected(Box::new(RejectedBuilder::new())),
-            _ if columns.is_empty() => Self::Count(0),
-            _ => {
-                let capacity = usize::try_from(offsets).map_or(BATCH_ROWS, |offsets| offsets.min(BATCH_ROWS));
-                Self::Logins(Box::new(LoginsBuilder::with_capacity(capacity)))
-            }
-        }
-    }
-
-    fn len(&self) -> usize {
-        match self {
-            Self::Logins(builder) => builder.len(),
-            Self::Rejected(builder) => builder.len(),
-            Self::Count(count) => *count,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    fn is_full(&self) -> bool {
-        let bytes = match self {
-            Self::Logins(builder) => builder.memory_bytes(),
-            Self::Rejected(builder) => builder.memory_bytes(),
-            Self::Count(_) => 0,
-        };
-        self.len() >= BATCH_ROWS || bytes >= BATCH_BYTES
-    }
-
-    fn finish(&mut self) -> RecordBatch {
-        match self {
-            Self::Logins(builder) => builder.finish(),
-            Self::Rejected(builder) => builder.finish(),
-            Self::Count(count) => {
-                let options = RecordBatchOptions::new().with_row_count(Some(std::mem::take(count)));
-                RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options)
-                    .expect("a batch without columns has any number of rows")
-            }
-        }
     }
 }
 

@@ -29,6 +29,7 @@ use super::counted_rows::CountedRows;
 use super::in_flight::InFlight;
 use super::metrics::IngestMetrics;
 use super::start::Start;
+use super::told::{Links, Outcome, Told};
 use super::{IngestOptions, Progress, Totals};
 use crate::setup::{kafka_error, lake_error};
 
@@ -70,6 +71,10 @@ pub(super) struct Ingester {
     end_asked: Instant,
     /// First and last stable offset of each partition when the run started.
     bounds_at_start: TopicBounds,
+    /// Traces of what is buffered.
+    links: Links,
+    /// Who is told of commits.
+    told: Told,
 }
 
 impl Ingester {
@@ -80,6 +85,7 @@ impl Ingester {
         health: &Health,
         metrics: &Metrics,
         progress: Progress,
+        told: Told,
     ) -> Result<Self, ExitError> {
         let decoder = match &options.schema_registry {
             Some(registry) => Some(Schemas::new(registry, health, metrics)?.decoder()),
@@ -151,6 +157,8 @@ impl Ingester {
             lag_asked: Instant::now(),
             end_asked: Instant::now(),
             bounds_at_start: start.bounds,
+            links: Links::new(),
+            told,
         })
     }
 
@@ -215,6 +223,7 @@ impl Ingester {
                         .accept(position.kafka_partition, position.kafka_offset)
                         == Verdict::Buffer
                     {
+                        self.links.note(&message);
                         let timestamp_ms = position.kafka_timestamp_ms;
                         match json.and_then(|json| self.options.contract.decode(json, timestamp_ms)) {
                             Ok(event)
@@ -293,11 +302,13 @@ impl Ingester {
             return Ok(());
         };
         drop(filling);
+        let traces = self.links.take(&batch.batch.ranges);
         self.in_flight = Some(InFlight::send(
             &self.runtime,
             Arc::clone(&self.assignment),
             batch,
             reason,
+            traces,
         ));
         Ok(())
     }
@@ -332,6 +343,7 @@ impl Ingester {
                     "another process was first: discarding what is buffered and reading on from the table"
                 );
                 self.metrics.fenced.inc();
+                self.tell(&batch, None, &BTreeMap::new());
                 self.restart_from_table()
             }
             Err(error) => Err(lake_error(error)),
@@ -387,6 +399,7 @@ impl Ingester {
             })
             .collect();
         drop(filling);
+        self.tell(batch, Some((version, files, bytes)), &group_offsets);
         if !group_offsets.is_empty() && fail_point::pass(FailPoint::BeforeGroupOffsets).is_ok() {
             if let Err(error) = self.consumer.commit_async(&group_offsets) {
                 tracing::debug!(%error, "group offsets not written");
@@ -399,6 +412,19 @@ impl Ingester {
         totals.rejected += rejected;
         totals.commits += 1;
         totals.version = version;
+    }
+
+    /// Tells of a batch whose outcome is known.
+    fn tell(&self, batch: &InFlight, committed: Option<(i64, usize, u64)>, offsets: &BTreeMap<i32, i64>) {
+        self.told.settled(&Outcome {
+            closed: batch.closed,
+            traces: &batch.traces,
+            reason: batch.reason.as_str(),
+            logins: batch.logins,
+            rejected: batch.counts.rejected_rows(),
+            committed,
+            offsets,
+        });
     }
 
     /// Tells how far it has read.

@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::assignment::{Assignment, other_topic};
 use super::counted_rows::{CountedBatch, Counts};
+use super::told::BatchTraces;
 
 /// Attempts that are still made for a batch after the process was asked to stop: then its records stay in Kafka.
 const ATTEMPTS_WHILE_STOPPING: u32 = 3;
@@ -22,6 +23,8 @@ pub(super) struct InFlight {
     /// Rejected rows and delays: they count once it is committed.
     pub counts: Counts,
     pub reason: RollReason,
+    /// Of its records.
+    pub traces: BatchTraces,
     pub closed: Instant,
     task: JoinHandle<Result<(BatchOutcome, i64), LakeError>>,
 }
@@ -33,6 +36,7 @@ impl InFlight {
         assignment: Arc<Assignment>,
         batch: CountedBatch,
         reason: RollReason,
+        traces: BatchTraces,
     ) -> Self {
         let CountedBatch { batch, counts } = batch;
         let ranges = batch.ranges.clone();
@@ -79,6 +83,7 @@ impl InFlight {
             logins,
             counts,
             reason,
+            traces,
             closed: Instant::now(),
             task,
         }

@@ -4,7 +4,7 @@
 //! to the filling of the next batch (`in_flight`). Before all that it is made sure that the topic holds what the table needs
 //! next (`start`). The listener of the consumer group (`assignment`) decides where
 //! partitions begin — at the offsets of the table, never at those of the group — and drops what is buffered of partitions
-//! that leave before the group is answered.
+//! that leave before the group is answered. `told` makes spans and lineage of the commits, where somebody wants them.
 
 mod assignment;
 mod consume;
@@ -12,6 +12,7 @@ mod counted_rows;
 mod in_flight;
 mod metrics;
 mod start;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -138,13 +139,17 @@ pub fn run(
     progress: &Progress,
 ) -> Result<Totals, ExitError> {
     let runtime = tokio::runtime::Handle::current();
-    consume::Ingester::start(
+    let told = told::Told::begin(&options);
+    let ingester = consume::Ingester::start(
         options,
         runtime,
         shutdown.clone(),
         health,
         metrics,
         progress.clone(),
-    )?
-    .run()
+        told.clone(),
+    );
+    let result = ingester.and_then(consume::Ingester::run);
+    told.end(&result);
+    result
 }

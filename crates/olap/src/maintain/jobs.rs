@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use loginlake_lake::compact::{self, CompactOptions, ExecuteOptions, PartitionOutcome, file_report};
-use loginlake_lake::hourly::{self, RefreshOptions};
+use loginlake_lake::compact::{
+    self, CompactOptions, CompactionReport, ExecuteOptions, PartitionOutcome, file_report,
+};
+use loginlake_lake::hourly::{self, RefreshOptions, RefreshReport};
 use loginlake_lake::table::{checkpoint, log_cleanup, schema};
 use loginlake_lake::vacuum::{self, VacuumOptions};
 use loginlake_lake::{Lake, LakeError, TableName};
+use loginlake_service::lineage::Written;
 
 /// Files of `rejected` that are worth a rewrite: its one table partition is never closed.
 pub const MIN_FILES_REJECTED: usize = 8;
@@ -36,6 +39,33 @@ impl Job {
             Job::Vacuum => "vacuum",
         }
     }
+
+    /// Its name as a span and in lineage.
+    pub const fn told_name(self) -> &'static str {
+        match self {
+            Job::Compact => "olap.maintain.compact",
+            Job::Refresh => "olap.maintain.refresh",
+            Job::Vacuum => "olap.maintain.vacuum",
+        }
+    }
+
+    /// The tables that it reads, and those that it writes: files that nobody needs are no data.
+    pub const fn tables(self) -> (&'static [TableName], &'static [TableName]) {
+        match self {
+            Job::Compact => (&COMPACTED, &COMPACTED),
+            Job::Refresh => (&[TableName::Logins], &[TableName::LoginsHourly]),
+            Job::Vacuum => (&TableName::ALL, &[]),
+        }
+    }
+}
+
+/// What a job did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// In words.
+    pub text: String,
+    /// What it wrote into which table.
+    pub written: Vec<(TableName, Written)>,
 }
 
 /// What the jobs need.
@@ -83,7 +113,7 @@ pub struct TableState {
 ///
 /// # Errors
 /// The first error; what was done until then stays.
-pub async fn run(job: Job, lake: &Lake, options: &JobOptions) -> Result<String, LakeError> {
+pub async fn run(job: Job, lake: &Lake, options: &JobOptions) -> Result<Done, LakeError> {
     match job {
         Job::Compact => compact(lake, options).await,
         Job::Refresh => refresh(lake).await,
@@ -91,8 +121,22 @@ pub async fn run(job: Job, lake: &Lake, options: &JobOptions) -> Result<String, 
     }
 }
 
-async fn compact(lake: &Lake, options: &JobOptions) -> Result<String, LakeError> {
+/// What a compaction put in the place of small files.
+pub fn compacted(report: &CompactionReport) -> Written {
+    let done = || {
+        let partitions = report.partitions.iter();
+        partitions.filter(|partition| matches!(partition.outcome, PartitionOutcome::Compacted { .. }))
+    };
+    Written {
+        rows: done().map(|partition| partition.rows).sum(),
+        bytes: Some(done().map(|partition| partition.bytes_after).sum()),
+        files: Some(done().map(|partition| partition.files_after as u64).sum()),
+    }
+}
+
+async fn compact(lake: &Lake, options: &JobOptions) -> Result<Done, LakeError> {
     let (mut partitions, mut before, mut after) = (0, 0, 0);
+    let mut written = Vec::new();
     for table in COMPACTED {
         let Some(snapshot) = lake.snapshot(table, None).await? else {
             continue;
@@ -112,6 +156,7 @@ async fn compact(lake: &Lake, options: &JobOptions) -> Result<String, LakeError>
             ..ExecuteOptions::default()
         };
         let report = compact::execute(lake, plan, &execute).await?;
+        written.push((table, compacted(&report)));
         for partition in &report.partitions {
             if matches!(partition.outcome, PartitionOutcome::Compacted { .. }) {
                 partitions += 1;
@@ -120,18 +165,35 @@ async fn compact(lake: &Lake, options: &JobOptions) -> Result<String, LakeError>
             }
         }
     }
-    Ok(format!("{partitions} partitions, {before} files into {after}"))
-}
-
-async fn refresh(lake: &Lake) -> Result<String, LakeError> {
-    let report = hourly::refresh(lake, &RefreshOptions::at(now_ms())).await?;
-    Ok(match report {
-        Some(report) => report.to_string().lines().next().unwrap_or_default().to_owned(),
-        None => "there is no table yet".to_owned(),
+    Ok(Done {
+        text: format!("{partitions} partitions, {before} files into {after}"),
+        written,
     })
 }
 
-async fn clean(lake: &Lake, options: &JobOptions) -> Result<String, LakeError> {
+async fn refresh(lake: &Lake) -> Result<Done, LakeError> {
+    let report = hourly::refresh(lake, &RefreshOptions::at(now_ms())).await?;
+    Ok(match report {
+        Some(report) => Done {
+            text: report.to_string().lines().next().unwrap_or_default().to_owned(),
+            written: vec![(TableName::LoginsHourly, refreshed(&report))],
+        },
+        None => Done {
+            text: "there is no table yet".to_owned(),
+            written: Vec::new(),
+        },
+    })
+}
+
+/// What a refresh wrote into the view.
+pub fn refreshed(report: &RefreshReport) -> Written {
+    Written {
+        rows: report.rows,
+        ..Written::default()
+    }
+}
+
+async fn clean(lake: &Lake, options: &JobOptions) -> Result<Done, LakeError> {
     let now_ms = now_ms();
     let mut vacuum_options = VacuumOptions::at(now_ms);
     vacuum_options.retention = options.vacuum_retention;
@@ -145,9 +207,10 @@ async fn clean(lake: &Lake, options: &JobOptions) -> Result<String, LakeError> {
         let cleaned = log_cleanup::clean_log(lake, table, options.log_retention, now_ms, false).await?;
         log_files += cleaned.map_or(0, |cleaned| cleaned.commits + cleaned.checkpoint_files);
     }
-    Ok(format!(
-        "{files} files, {bytes} bytes, {log_files} files of logs removed"
-    ))
+    Ok(Done {
+        text: format!("{files} files, {bytes} bytes, {log_files} files of logs removed"),
+        written: Vec::new(),
+    })
 }
 
 /// The files of each table, by the log alone.

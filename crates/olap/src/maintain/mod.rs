@@ -27,6 +27,7 @@ use loginlake_service::shutdown::Shutdown;
 use self::jobs::{Job, JobOptions};
 use self::metrics::MaintainMetrics;
 use self::schedule::Schedule;
+use crate::lineage::LakeJob;
 use crate::setup::lake_error;
 
 /// A failed job is tried again after this time, or when it is due if that is sooner.
@@ -232,19 +233,26 @@ impl Maintainer<'_> {
 
     async fn run_job(&self, job: Job) -> Result<(), LakeError> {
         let began = Instant::now();
+        let (reads, writes) = job.tables();
+        let mut told = LakeJob::begin(job.told_name(), &self.options.lake, reads, writes);
         let result = jobs::run(job, &self.options.lake, &self.options.jobs).await;
         let seconds = began.elapsed().as_secs_f64();
         self.metrics
             .ran(job, seconds, result.is_ok(), Utc::now().timestamp());
         match &result {
             Ok(done) => {
-                tracing::info!(job = job.name(), seconds, done, "job done");
+                tracing::info!(job = job.name(), seconds, done = done.text, "job done");
                 self.jobs_health.ready();
+                for (table, written) in &done.written {
+                    told.wrote(*table, *written);
+                }
+                told.end(Ok(())).await;
             }
             Err(error) => {
                 tracing::error!(job = job.name(), seconds, %error, "job failed");
                 self.jobs_health
                     .not_ready(format!("the last {} failed", job.name()));
+                told.end(Err(&error.to_string())).await;
             }
         }
         result.map(drop)

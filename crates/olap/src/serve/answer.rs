@@ -11,18 +11,18 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::ipc::writer::StreamWriter;
 use axum::http::StatusCode;
 use chrono::Utc;
 use loginlake_query::print::{Format, Printer};
-use loginlake_query::{QueryEngine, ResultSink, View};
+use loginlake_query::{QueryEngine, ResultSink, Script, View};
 use sha2::{Digest, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use super::catalog::Entry;
+use super::columns::{in_types_of, widely_known};
 use super::error::ApiError;
 use super::request::{AnswerFormat, Request};
 use crate::fresh::receipt::Receipt;
@@ -96,7 +96,7 @@ pub async fn answer(
     })?;
     let failed = |error| ApiError::of_query(&entry.name, error);
     let asked_at = Utc::now();
-    let (view, fresh) = view(api, entry, &request).await?;
+    let (view, fresh) = view(api, &entry.name, &entry.script, request.fresh).await?;
     let mut options = api.query.clone();
     options.max_rows = Some(request.limit.unwrap_or(api.limits.max_rows));
     let engine = QueryEngine::open_view(&api.lake, options, view).map_err(failed)?;
@@ -166,21 +166,26 @@ pub async fn answer(
     }))
 }
 
-async fn view(
+/// The state of the lake that a query called `name` sees.
+///
+/// # Errors
+/// Fresh records are not offered, or cannot be had.
+pub async fn view(
     api: &Api,
-    entry: &Entry,
-    request: &Request,
+    name: &str,
+    script: &Script,
+    fresh: bool,
 ) -> Result<(View, Option<(FreshPosition, Arc<KafkaTail>)>), ApiError> {
-    if !request.fresh {
+    if !fresh {
         return Ok((View::Newest, None));
     }
     let Some(source) = &api.source else {
         return Err(ApiError::bad_request("fresh answers are not offered here").of_parameter("fresh"));
     };
     let Fresh { view, position, tail } = source
-        .newest(&api.lake, &entry.script.tables())
+        .newest(&api.lake, &script.tables())
         .await
-        .map_err(|error| ApiError::of_source(&entry.name, &error))?;
+        .map_err(|error| ApiError::of_source(name, &error))?;
     Ok((view, Some((position, tail))))
 }
 
@@ -262,11 +267,7 @@ fn write_arrow(schema: &SchemaRef, batches: &[RecordBatch], mut out: Bounded) ->
     let written = || -> Result<(), arrow::error::ArrowError> {
         let mut writer = StreamWriter::try_new(&mut out, &schema)?;
         for batch in batches {
-            let columns = batch.columns().iter().zip(schema.fields());
-            let columns = columns
-                .map(|(column, field)| cast(column, field.data_type()))
-                .collect::<Result<Vec<_>, _>>()?;
-            writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+            writer.write(&in_types_of(&schema, batch)?)?;
         }
         writer.finish()
     };
@@ -276,19 +277,6 @@ fn write_arrow(schema: &SchemaRef, batches: &[RecordBatch], mut out: Bounded) ->
         Err(arrow::error::ArrowError::IoError(_, error)) => Err(error),
         Err(error) => Err(io::Error::other(error)),
     }
-}
-
-/// The same columns in types that every Arrow reader has had from the beginning: views of text and bytes are newer.
-fn widely_known(schema: &SchemaRef) -> SchemaRef {
-    let fields = schema.fields().iter().map(|field| {
-        let kind = match field.data_type() {
-            DataType::Utf8View => DataType::Utf8,
-            DataType::BinaryView => DataType::Binary,
-            other => other.clone(),
-        };
-        Field::new(field.name(), kind, field.is_nullable())
-    });
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// A buffer that refuses more than its limit.
@@ -315,6 +303,7 @@ impl Write for Bounded {
 mod tests {
     use super::*;
     use arrow::array::{Int64Array, StringViewArray};
+    use arrow::datatypes::DataType;
     use arrow::ipc::reader::StreamReader;
 
     fn batch() -> RecordBatch {

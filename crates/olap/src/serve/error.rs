@@ -57,6 +57,11 @@ impl ApiError {
         self.status
     }
 
+    /// What is said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// The parameter that is to blame.
     pub fn parameter(&self) -> Option<&str> {
         self.parameter.as_deref()

@@ -5,17 +5,19 @@
 //! so many run at once. An answer is whole or an error. What the client does not wait for any more is stopped.
 //!
 //! - [`catalog`]: the queries, read at the start;
-//! - [`access`]: who may ask;
 //! - [`request`]: what is asked;
-//! - [`answer`]: the answer;
+//! - [`answer`]: the answer; [`columns`]: in types that every Arrow reader knows;
 //! - [`error`]: what else a client can get;
 //! - [`openapi`]: the description of it all;
-//! - [`metrics`]: what is counted.
+//! - [`metrics`]: what is counted;
+//! - `flight`: Arrow Flight SQL on a port of its own, if it is asked for.
 
-pub mod access;
 pub mod answer;
 pub mod catalog;
+pub mod columns;
 pub mod error;
+#[cfg(feature = "flight-sql")]
+mod flight;
 pub mod metrics;
 pub mod openapi;
 pub mod request;
@@ -29,7 +31,6 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, VARY};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use loginlake_lake::Lake;
@@ -38,6 +39,7 @@ use loginlake_service::config::HttpBind;
 use loginlake_service::exit::ExitError;
 use loginlake_service::health::Health;
 use loginlake_service::http;
+use loginlake_service::http::access::Access;
 use loginlake_service::metrics::Metrics;
 use loginlake_service::shutdown::Shutdown;
 use serde_json::Value;
@@ -45,7 +47,6 @@ use tokio::sync::Semaphore;
 use tracing::{debug, info};
 
 use crate::fresh::FreshSource;
-use access::Access;
 use answer::{Answer, WholeAnswer};
 use catalog::Catalog;
 use error::ApiError;
@@ -82,12 +83,13 @@ pub struct ServeOptions {
     pub query: QueryOptions,
     /// Limits of all.
     pub limits: Limits,
-    /// Who may ask.
-    pub access: Access,
     /// Where fresh records come from; None: they are not offered.
     pub source: Option<Arc<FreshSource>>,
-    /// Where it listens.
+    /// Where it listens, and who may ask.
     pub bind: HttpBind,
+    /// Where Flight SQL listens, if it does: on loopback, or with a token. It has the token and the certificate of HTTP.
+    #[cfg(feature = "flight-sql")]
+    pub flight_sql: Option<std::net::SocketAddr>,
 }
 
 /// What requests share.
@@ -111,24 +113,42 @@ pub struct Api {
 pub async fn run(options: ServeOptions, shutdown: &Shutdown) -> Result<(), ExitError> {
     let (metrics, health) = (Metrics::new("serve"), Health::new());
     let drain_limit = options.limits.timeout + SENDING;
-    let (count, bind) = (options.catalog.len(), options.bind);
-    let router = router(options, &metrics);
+    let (count, bind) = (options.catalog.len(), options.bind.clone());
+    #[cfg(feature = "flight-sql")]
+    let flight_sql = options
+        .flight_sql
+        .map(|address| (address, metrics.clone(), bind.clone()));
+    let api = Arc::new(api(options, &metrics));
     let component = health.component("api", None);
-    let server = http::serve_draining(bind, metrics, health, router, drain_limit).await?;
+    let server = http::serve_draining(bind, metrics, health, router(Arc::clone(&api)), drain_limit).await?;
+    #[cfg(feature = "flight-sql")]
+    let flight = match flight_sql {
+        Some((address, metrics, bind)) => {
+            let guard = server.guard();
+            Some(flight::start(address, &bind, guard, api, &metrics, drain_limit).await?)
+        }
+        None => None,
+    };
     component.ready();
     if let Some(address) = server.local_addr() {
         info!(%address, queries = count, "serving queries");
     }
     shutdown.requested().await;
+    #[cfg(feature = "flight-sql")]
+    if let Some(flight) = flight {
+        // Both at once: together they take no longer than one.
+        tokio::join!(server.shutdown(), flight.shutdown());
+        return Ok(());
+    }
     server.shutdown().await;
     Ok(())
 }
 
-fn router(options: ServeOptions, metrics: &Metrics) -> Router {
-    let has_token = matches!(options.access, Access::Token(_));
+fn api(options: ServeOptions, metrics: &Metrics) -> Api {
+    let has_token = matches!(options.bind.access(), Access::Token(_));
     let limits = options.limits;
     let document = openapi::document(&options.catalog, has_token, limits.max_rows);
-    let api = Api {
+    Api {
         list: text_of(&openapi::list(&options.catalog)),
         document: text_of(&document),
         permits: Arc::new(Semaphore::new(limits.max_queries)),
@@ -138,13 +158,15 @@ fn router(options: ServeOptions, metrics: &Metrics) -> Router {
         limits,
         source: options.source,
         metrics: ServeMetrics::register(metrics),
-    };
+    }
+}
+
+fn router(api: Arc<Api>) -> Router {
     Router::new()
         .route("/queries", get(list))
         .route("/queries/{*name}", get(query))
         .route("/openapi.json", get(document_of))
-        .route_layer(middleware::from_fn_with_state(options.access, access::guard))
-        .with_state(Arc::new(api))
+        .with_state(api)
 }
 
 fn text_of(value: &Value) -> Bytes {
