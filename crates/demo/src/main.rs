@@ -15,6 +15,7 @@ use clap::Parser;
 use loginlake_service::config::HttpAddress;
 use loginlake_service::exit::{self, ExitError};
 use loginlake_service::logging;
+use loginlake_service::shell_help::ShellHelpArgs;
 
 /// Login events through both paths into a local lake, and the answers: which regions and hours log in most.
 #[derive(Parser, Debug)]
@@ -41,6 +42,8 @@ struct Cli {
     /// Show the logs of the services; -vv for more
     #[arg(short, long, action = clap::ArgAction::Count)]
     verbose: u8,
+    #[command(flatten)]
+    shell_help: ShellHelpArgs,
 }
 
 /// See the workspace's Cargo.toml for the reason.
@@ -53,6 +56,9 @@ fn main() -> ExitCode {
 
 fn main_inner() -> Result<(), ExitError> {
     let cli: Cli = exit::parse_args()?;
+    if cli.shell_help.run(&<Cli as clap::CommandFactory>::command())? {
+        return Ok(());
+    }
     logging::init(None, cli.verbose.saturating_sub(1), cli.verbose == 0)?;
     if !(0.0..=1.0).contains(&cli.bad_share) {
         return Err(ExitError::usage(format!(

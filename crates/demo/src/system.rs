@@ -40,6 +40,8 @@ use crate::{Cli, directory::prepare as prepare_directory};
 
 /// Kafka partitions of each topic.
 const PARTITIONS: i32 = 8;
+/// The consumer group of the real-time path.
+const REALTIME_GROUP: &str = "loginlake-realtime";
 /// How far back the generated logins go.
 const PERIOD_SECS: i64 = 7 * 24 * 60 * 60;
 /// Logins a second after the demo, with `--keep-running`.
@@ -195,11 +197,11 @@ fn start_paths(
         input: kafka.clone(),
         output: kafka.clone(),
         topics: topics.clone(),
-        group_id: "loginlake-realtime".to_owned(),
+        group_id: REALTIME_GROUP.to_owned(),
         guarantee: Guarantee::ExactlyOnce,
         contract: contract.clone(),
         schema_registry: None,
-        filters,
+        filters: filters.into(),
         max_rate: None,
         workers: 1,
         transactional_id: "loginlake-demo".to_owned(),
@@ -485,7 +487,7 @@ fn serve(
         HttpAddress::Off => HttpBind::OFF,
         HttpAddress::On(address) => HttpBind::new(address, false)?,
     };
-    let live = loginlake_realtime::dashboard(kafka, topics, &paths.realtime_progress);
+    let live = loginlake_realtime::dashboard(kafka, kafka, topics, REALTIME_GROUP, &paths.realtime_progress);
     let router = loginlake_realtime::live::router(live.clone());
     let server = runtime.block_on(http::serve(bind, metrics.clone(), health.clone(), router))?;
     Ok((server, live))

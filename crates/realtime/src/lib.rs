@@ -5,8 +5,10 @@
 //! - [`live`]: the dashboard of what the whole group does;
 //! - [`dead_letters`]: `realtime dead-letters`: list, show and replay what was rejected;
 //! - [`index`]: `realtime index`: processed logins in OpenSearch;
+//! - [`check`]: `realtime check`: whether all of this would work;
 //! - [`setup`]: arguments and configuration into what a run is told.
 
+pub mod check;
 pub mod dead_letters;
 pub mod index;
 pub mod insights;
@@ -16,24 +18,29 @@ pub mod setup;
 
 use std::sync::Arc;
 
-use live::{LiveHandle, LiveSettings, PartitionLag};
+use live::{GroupSettings, LiveHandle, LiveSettings, OfGroup};
 use loginlake_kafka::KafkaSettings;
 use loginlake_service::config::Topics;
 use run::Progress;
 
-/// The dashboard of a run: reads the output topics of `kafka`, and this instance's lag.
-pub fn dashboard(kafka: &KafkaSettings, topics: &Topics, progress: &Progress) -> LiveHandle {
+/// The dashboard of a run: what the whole group has written to the output topics of `output`, and what still waits for it in the
+/// input topic of `input`.
+pub fn dashboard(
+    input: &KafkaSettings,
+    output: &KafkaSettings,
+    topics: &Topics,
+    group_id: &str,
+    progress: &Progress,
+) -> LiveHandle {
     let settings = LiveSettings {
-        kafka: kafka.clone(),
+        kafka: output.clone(),
         output_topic: topics.output.clone(),
         dead_letter_topic: topics.dead_letter.clone(),
     };
-    let progress = progress.clone();
-    let lag = move || {
-        let lags = progress.totals().lag_records;
-        lags.into_iter()
-            .map(|(partition, records)| PartitionLag { partition, records })
-            .collect::<Vec<_>>()
+    let group = GroupSettings {
+        kafka: input.clone(),
+        topic: topics.input.clone(),
+        group_id: group_id.to_owned(),
     };
-    LiveHandle::new(settings, Arc::new(lag))
+    LiveHandle::new(settings, Arc::new(OfGroup::new(group, progress.clone())))
 }

@@ -1,5 +1,6 @@
 //! Arguments and configuration of `realtime run` into what a run is told.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use clap::Args;
@@ -7,15 +8,16 @@ use loginlake_events::filter::DropFilters;
 use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
 use loginlake_service::config::{
-    ConfigFile, ContractArgs, CreateTopics, CreateTopicsArgs, GroupArgs, Guarantee, HttpArgs, HttpBind,
-    KafkaArgs, OutputKafkaArgs, Rate, ResolvedKafka, SchemaRegistryArgs, Service, Span, TopicArgs, layered,
+    AlertArgs, AlertSettings, ConfigFile, ContractArgs, CreateTopics, CreateTopicsArgs, GroupArgs, Guarantee,
+    HttpArgs, HttpBind, KafkaArgs, OutputKafkaArgs, Rate, ResolvedKafka, SchemaRegistryArgs, Service, Span,
+    TopicArgs, layered,
 };
-use loginlake_service::contract;
 use loginlake_service::exit::ExitError;
+use loginlake_service::{contract, reload};
 
 use crate::run::{
-    DEFAULT_TRANSACTION_MAX_AGE, DEFAULT_TRANSACTION_MAX_RECORDS, DEFAULT_TRANSACTION_TIMEOUT, RunOptions,
-    exit_error,
+    DEFAULT_TRANSACTION_MAX_AGE, DEFAULT_TRANSACTION_MAX_RECORDS, DEFAULT_TRANSACTION_TIMEOUT, LiveFilters,
+    RunOptions, exit_error,
 };
 
 /// Arguments of `realtime run`.
@@ -37,6 +39,8 @@ pub struct RunArgs {
     schema_registry: SchemaRegistryArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    alerts: AlertArgs,
     /// What is guaranteed [default: exactly-once]
     #[arg(
         long,
@@ -90,6 +94,10 @@ pub struct Resolved {
     pub http: HttpBind,
     /// Which missing topics are made.
     pub create_topics: CreateTopics,
+    /// Alerts by webhook.
+    pub alerts: AlertSettings,
+    /// The flags of these, for a file that is read again.
+    pub alert_args: AlertArgs,
 }
 
 impl RunArgs {
@@ -103,17 +111,14 @@ impl RunArgs {
         let output = self.output_kafka.resolve(file, &input)?;
         let group_id = self.group.resolve(file, Service::Realtime)?;
         let http = self.http.resolve(file, Service::Realtime)?;
-        let filters = self
-            .filters
-            .or_else(|| section.filters.clone())
-            .unwrap_or_default();
-        let filters =
-            DropFilters::parse(&filters).map_err(|error| ExitError::usage(format!("--drop: {error}")))?;
+        let (filters, texts) = parsed_filters(self.filters.as_ref(), file)?;
+        let filters = LiveFilters::from(filters);
+        follow_filters(&filters, texts, self.filters);
         let duration = |span: Option<Span>, default: Duration| span.map_or(default, |span| span.duration());
         let transactional_id = self
             .transactional_id
             .or_else(|| section.transactional_id.clone())
-            .unwrap_or_else(|| default_transactional_id(&group_id, http));
+            .unwrap_or_else(|| default_transactional_id(&group_id, &http));
         let options = RunOptions {
             input: settings(input),
             output: settings(output),
@@ -141,8 +146,39 @@ impl RunArgs {
             options,
             http,
             create_topics: self.create_topics.resolve(file)?,
+            alerts: self.alerts.resolve(file)?,
+            alert_args: self.alerts,
         })
     }
+}
+
+/// The filters of a flag or of the file, and their texts.
+fn parsed_filters(
+    flag: Option<&Vec<String>>,
+    file: &ConfigFile,
+) -> Result<(DropFilters, Vec<String>), ExitError> {
+    let texts = flag
+        .or(file.realtime.filters.as_ref())
+        .cloned()
+        .unwrap_or_default();
+    let filters = DropFilters::parse(&texts).map_err(|error| ExitError::usage(format!("--drop: {error}")))?;
+    Ok((filters, texts))
+}
+
+/// Filters that change with the file. `texts` are those of now.
+fn follow_filters(live: &LiveFilters, texts: Vec<String>, flag: Option<Vec<String>>) {
+    let (live, texts) = (live.clone(), Arc::new(Mutex::new(texts)));
+    reload::on_change(move |file| {
+        let (filters, new) = parsed_filters(flag.as_ref(), file)?;
+        let (live, texts) = (live.clone(), Arc::clone(&texts));
+        Ok(Box::new(move || {
+            let mut texts = texts.lock().unwrap_or_else(PoisonError::into_inner);
+            if *texts != new {
+                live.set(filters);
+                *texts = new;
+            }
+        }))
+    });
 }
 
 /// How to reach a cluster.
@@ -155,7 +191,7 @@ fn settings(resolved: ResolvedKafka) -> KafkaSettings {
 
 /// Unique on a network as long as no two instances of a group share a host and an HTTP port. Without a port the process id
 /// keeps instances apart; what a dead one left open then ends by its timeout instead of by its successor.
-fn default_transactional_id(group_id: &str, http: HttpBind) -> String {
+fn default_transactional_id(group_id: &str, http: &HttpBind) -> String {
     let host = std::env::var("HOSTNAME")
         .ok()
         .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok())
@@ -239,7 +275,7 @@ mod tests {
             let payload = event(device_type, locale, app_version);
             let event = options.contract.decode(Some(payload.as_bytes()), None);
             let event = event.expect("a good event");
-            assert_eq!(options.filters.matches(&event), dropped, "{payload}");
+            assert_eq!(options.filters.get().matches(&event), dropped, "{payload}");
         }
     }
 

@@ -8,8 +8,8 @@ use clap::builder::BoolishValueParser;
 use loginlake_kafka::KafkaSettings;
 use loginlake_kafka::topics::{TopicSpec, Topics as TopicClient};
 use loginlake_service::config::{
-    ByteSize, ConfigFile, CreateTopics, CreateTopicsArgs, GroupArgs, HttpArgs, HttpBind, KafkaArgs,
-    OutputKafkaArgs, Secret, Service, Span, TopicArgs, Topics, layered, topic_name,
+    AlertArgs, AlertSettings, ByteSize, ConfigFile, CreateTopics, CreateTopicsArgs, GroupArgs, HttpArgs,
+    HttpBind, KafkaArgs, OutputKafkaArgs, Secret, Service, Span, TopicArgs, Topics, layered, topic_name,
 };
 use loginlake_service::exit::ExitError;
 
@@ -49,6 +49,8 @@ pub struct IndexArgs {
     create_topics: CreateTopicsArgs,
     #[command(flatten)]
     http: HttpArgs,
+    #[command(flatten)]
+    alerts: AlertArgs,
     /// Address of OpenSearch [default: http://127.0.0.1:9200]
     #[arg(long, env = "LOGINLAKE_INDEX_URL", hide_env_values = true, value_name = "URL")]
     index_url: Option<String>,
@@ -142,6 +144,10 @@ pub struct Resolved {
     pub http: HttpBind,
     /// Which missing topics are made.
     pub create_topics: CreateTopics,
+    /// Alerts by webhook.
+    pub alerts: AlertSettings,
+    /// The flags of these, for a file that is read again.
+    pub alert_args: AlertArgs,
 }
 
 impl IndexArgs {
@@ -210,6 +216,8 @@ impl IndexArgs {
             options,
             http: self.http.resolve(file, Service::Index)?,
             create_topics: self.create_topics.resolve(file)?,
+            alerts: self.alerts.resolve(file)?,
+            alert_args: self.alerts,
         })
     }
 }

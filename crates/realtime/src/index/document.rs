@@ -38,6 +38,14 @@ pub(super) enum Reason {
 }
 
 impl Reason {
+    pub const ALL: [Self; 5] = [
+        Self::NoSource,
+        Self::NotALogin,
+        Self::TimeRange,
+        Self::Mapping,
+        Self::TooLarge,
+    ];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NoSource => "INDEX_NO_SOURCE",

@@ -130,6 +130,11 @@ impl IndexMetrics {
         for outcome in Outcome::ALL {
             new.count(outcome, 0);
         }
+        // From 0 on, so that the first one is an increase to whoever watches.
+        for reason in Reason::ALL {
+            let reason = reason.as_str();
+            drop(new.dead_letters.get_or_create(&ReasonLabels { reason }));
+        }
         new
     }
 

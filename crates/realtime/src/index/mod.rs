@@ -18,11 +18,12 @@
 //! - `worker`: polls, hands batches to senders, commits; `offsets`: what may be committed; `end`: whether all is read;
 //! - `deliver`: one batch, until everything in it is settled; `client`: HTTP; `answer`: what OpenSearch said of each item;
 //! - `letters`: what cannot be stored;
-//! - `metrics`: what is counted.
+//! - `metrics`: what is counted; `check`: what `realtime check` asks.
 
 mod answer;
 pub mod args;
 mod batch;
+pub(crate) mod check;
 mod client;
 mod deliver;
 mod document;

@@ -1,11 +1,12 @@
 //! A histogram of delays with logarithmic buckets: bounded memory, quantiles that are right within an eighth.
 //!
-//! Four buckets per doubling, from 1 ms to about 12 days; what is longer counts as that.
+//! Four buckets per doubling, from 1 ms to 34 years, so that a replay of old events shows how old they are; what is longer counts as
+//! that.
 
-/// Number of buckets: below 1 ms, then four for each of 30 doublings.
+/// Number of buckets: below 1 ms, then four for each of 40 doublings.
 pub(crate) const BUCKETS: usize = 1 + 4 * DOUBLINGS;
 
-const DOUBLINGS: usize = 30;
+const DOUBLINGS: usize = 40;
 
 /// The bucket of a delay in milliseconds. A negative delay (two clocks disagree) counts as none.
 pub(crate) fn bucket_of(delay_ms: i64) -> usize {
@@ -25,7 +26,7 @@ fn bounds_ms(bucket: usize) -> (f64, f64) {
     let Some(index) = bucket.checked_sub(1) else {
         return (0.0, 1.0);
     };
-    let doubling = f64::from(1_u32 << (index / 4));
+    let doubling = (1_u64 << (index / 4)) as f64;
     let quarter = (index % 4) as f64;
     (
         doubling * (1.0 + quarter / 4.0),
@@ -83,7 +84,7 @@ mod tests {
 
     #[test]
     fn every_delay_is_within_its_bucket() {
-        for delay in (0..5_000).chain([86_400_000, (1 << 30) - 1]) {
+        for delay in (0..5_000).chain([86_400_000, 20 * 365 * 86_400_000, (1 << 40) - 1]) {
             let (from, to) = bounds_ms(bucket_of(delay));
             assert!(
                 from <= delay as f64 && (delay as f64) < to,

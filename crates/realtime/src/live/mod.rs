@@ -10,12 +10,14 @@
 //! - `record`: one record of either topic, cut down to what is counted
 //! - `delays`: the logarithmic histogram; `slots`: the fixed places of everything that is counted
 //! - `window`: the ring of 900 one-second buckets
+//! - `lag`: how many records wait for the whole group
 //! - `stats`: the JSON
 //! - `feed`: the thread that fills the window and publishes the JSON each second
 //! - `routes`: the page and its API
 
 pub(crate) mod delays;
 mod feed;
+mod lag;
 mod record;
 mod routes;
 pub(crate) mod slots;
@@ -31,6 +33,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use lag::{GroupSettings, OfGroup};
 pub use routes::router;
 pub use window::WINDOW_SECONDS;
 

@@ -4,6 +4,7 @@
 //! answer, and connections to where it came from; so even a value that were taken for markup could do nothing.
 
 use std::convert::Infallible;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use axum::Router;
@@ -18,7 +19,12 @@ use uuid::Uuid;
 
 use super::{LiveHandle, Numbers};
 
-const PAGE: &str = include_str!("page.html");
+/// The page in one file: its style and its script are put into it once.
+static PAGE: LazyLock<String> = LazyLock::new(|| {
+    include_str!("page.html")
+        .replace("{{style}}", include_str!("page.css"))
+        .replace("{{script}}", include_str!("page.js"))
+});
 /// Stands in the page where the nonce goes.
 const NONCE_PLACE: &str = "{{nonce}}";
 /// How long `/api/stats` waits for complete numbers after nobody has looked for a while; then it tells what there is.

@@ -5,18 +5,22 @@
 //!   - `exactly_once`: records and offsets in one Kafka transaction, small when little comes in, large under load;
 //!   - `at_least_once`: an idempotent producer, and offsets committed once everything before them is delivered;
 //! - `members`: what the group's callbacks do when partitions come and go;
+//! - `filters`: the drop filters, which may change between two batches;
 //! - `offsets`: which offsets follow from the records of a transaction or batch;
 //! - `refusals`: which records the output topic refuses;
 //! - `size`: makes transactions smaller while commits are slow;
 //! - `rate`: holds `--max-rate`; `stall`: how long to wait after a failure, and when it is over; `hold`: waits, and serves
 //!   the group meanwhile;
 //! - [`metrics`]: what is counted, after the commit; `pending`: what is counted before, for each record;
+//! - `traces`: which records are told of as spans, and the header that carries their trace on;
+//! - `told`: the run as lineage;
 //! - `watch`: lag, queues and quotas, once a second; `lag`: how far behind a partition is.
 //!
 //! An instance runs one or more workers, each a member of the consumer group with its own producer.
 
 mod at_least_once;
 mod exactly_once;
+mod filters;
 mod hold;
 mod lag;
 mod members;
@@ -27,6 +31,8 @@ mod rate;
 mod refusals;
 mod size;
 mod stall;
+mod told;
+mod traces;
 pub mod transform;
 mod watch;
 mod worker;
@@ -36,7 +42,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use loginlake_events::Contract;
-use loginlake_events::filter::DropFilters;
 use loginlake_kafka::topics::Topics as TopicClient;
 use loginlake_kafka::{KafkaError, KafkaSettings};
 use loginlake_schemas::Schemas;
@@ -48,6 +53,7 @@ use loginlake_service::shutdown::Shutdown;
 
 use crate::insights::InsightHandle;
 
+pub use filters::LiveFilters;
 pub use metrics::RealtimeMetrics;
 
 /// Longest that a transaction stays open under load.
@@ -80,7 +86,7 @@ pub struct RunOptions {
     /// Who knows the schemas of framed records; `None`: records are plain JSON.
     pub schema_registry: Option<ResolvedSchemaRegistry>,
     /// Which good events are not republished.
-    pub filters: DropFilters,
+    pub filters: LiveFilters,
     /// Most records of this instance; `None`: unlimited.
     pub max_rate: Option<Rate>,
     /// Workers of this instance.
@@ -154,6 +160,20 @@ pub fn run(
 /// # Errors
 /// As [`run`].
 pub fn run_with_insights(
+    options: &RunOptions,
+    shutdown: &Shutdown,
+    health: &Health,
+    metrics: &Metrics,
+    progress: &Progress,
+    insights: Option<&InsightHandle>,
+) -> Result<Totals, ExitError> {
+    let told = told::Told::begin(options, progress);
+    let result = run_workers(options, shutdown, health, metrics, progress, insights);
+    told.end(&result);
+    result
+}
+
+fn run_workers(
     options: &RunOptions,
     shutdown: &Shutdown,
     health: &Health,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use loginlake_events::RejectReason;
 use loginlake_service::delays::Delays;
 
+use super::traces::OpenTraces;
 use super::transform::Outcome;
 
 /// An input record, as far as it is counted.
@@ -43,6 +44,8 @@ pub struct Pending {
     newest_ms: Vec<(i32, i64)>,
     /// The entry of the last record's partition.
     newest: usize,
+    /// Records that are told of.
+    pub(super) traces: OpenTraces,
 }
 
 impl Pending {

@@ -7,7 +7,10 @@ use loginlake_events::{
 use loginlake_kafka::producer::{HeaderList, Outgoing, SOURCE_OFFSET, SOURCE_PARTITION};
 use loginlake_kafka::rdkafka::Message;
 use loginlake_kafka::rdkafka::message::{BorrowedMessage, Headers};
+use loginlake_service::otel::TRACEPARENT;
 use sha2::{Digest, Sha256};
+
+use super::traces::{RecordTrace, Traces};
 
 /// The reason of a dead letter whose event is good but whose enriched record the output topic refuses.
 pub const OUTPUT_REFUSED: &str = "OUTPUT_REFUSED";
@@ -54,6 +57,10 @@ pub struct Transform {
     output_topic: String,
     dead_letter_topic: String,
     buffer: Vec<u8>,
+    /// None: traces are off.
+    traces: Option<Traces>,
+    /// What is told of the last record.
+    trace: Option<RecordTrace>,
 }
 
 impl Transform {
@@ -70,7 +77,19 @@ impl Transform {
             output_topic: output_topic.to_owned(),
             dead_letter_topic: dead_letter_topic.to_owned(),
             buffer: Vec::with_capacity(1024),
+            traces: Traces::new(),
+            trace: None,
         }
+    }
+
+    /// What is told of the last record, if anything of it was published.
+    pub(super) fn take_trace(&mut self) -> Option<RecordTrace> {
+        self.trace.take()
+    }
+
+    /// Other filters from the next record on.
+    pub fn set_filters(&mut self, filters: DropFilters) {
+        self.filters = filters;
     }
 
     /// Transforms one record and hands the result to `publish`; `published` then sees the event, if it was republished.
@@ -89,6 +108,8 @@ impl Transform {
         published: impl FnOnce(&LoginEvent<'_>),
     ) -> Result<Outcome, E> {
         let kafka_ms = message.timestamp().to_millis();
+        self.trace = None;
+        let trace = self.traces.as_mut().and_then(|traces| traces.begin(message));
         match json.and_then(|json| self.contract.decode(json, kafka_ms)) {
             Ok(event) => {
                 if let Some(refused) = refused {
@@ -98,7 +119,13 @@ impl Transform {
                         message: refused.error,
                         is_cut: refused.again,
                     };
-                    publish(letter.record(message, self.contract.rule_version(), &self.dead_letter_topic))?;
+                    publish(letter.record(
+                        message,
+                        self.contract.rule_version(),
+                        &self.dead_letter_topic,
+                        trace.as_ref(),
+                    ))?;
+                    self.trace = trace.map(RecordTrace::of_dead_letter);
                     return Ok(Outcome::OutputRefused);
                 }
                 if self.filters.matches(&event) {
@@ -106,7 +133,7 @@ impl Transform {
                 }
                 self.buffer.clear();
                 event.write_json(processed_at_ms, &mut self.buffer);
-                let headers = source_headers(message, 5)
+                let headers = source_headers(message, 5, trace.as_ref())
                     .with("schema.version", Some(SCHEMA_VERSION.as_bytes()))
                     .with("content-type", Some(b"application/json"));
                 let event_time_ms = event.event_time_ms();
@@ -119,11 +146,18 @@ impl Transform {
                     headers: Some(headers),
                 })?;
                 published(&event);
+                self.trace = trace;
                 Ok(Outcome::Processed { event_time_ms })
             }
             Err(rejection) => {
                 let letter = DeadLetter::of(&rejection, refused.is_some());
-                publish(letter.record(message, self.contract.rule_version(), &self.dead_letter_topic))?;
+                publish(letter.record(
+                    message,
+                    self.contract.rule_version(),
+                    &self.dead_letter_topic,
+                    trace.as_ref(),
+                ))?;
+                self.trace = trace.map(RecordTrace::of_dead_letter);
                 Ok(Outcome::Rejected(rejection.reason))
             }
         }
@@ -165,9 +199,10 @@ impl<'a> DeadLetter<'a> {
         message: &'b BorrowedMessage<'_>,
         rule_version: &str,
         topic: &'b str,
+        trace: Option<&RecordTrace>,
     ) -> Outgoing<'b> {
         let attempt = attempt_of(message) + 1;
-        let mut headers = source_headers(message, 12)
+        let mut headers = source_headers(message, 12, trace)
             .with("error.reason", Some(self.reason.as_bytes()))
             .with("error.field", self.field.map(str::as_bytes))
             .with("error.message", Some(self.message.as_bytes()))
@@ -199,14 +234,19 @@ impl<'a> DeadLetter<'a> {
     }
 }
 
-/// The input's own headers and where it comes from, with room for `more`.
-fn source_headers(message: &BorrowedMessage<'_>, more: usize) -> HeaderList {
+/// The input's own headers and where it comes from, with room for `more`. A record that is told of carries its trace on from here,
+/// in place of the one that it had; every other one has the headers that it came with.
+fn source_headers(message: &BorrowedMessage<'_>, more: usize, trace: Option<&RecordTrace>) -> HeaderList {
     let kept = message.headers();
     let mut headers = HeaderList::with_capacity(kept.map_or(0, Headers::count) + more);
     for header in kept.iter().flat_map(|kept| kept.iter()) {
-        if !OWN_HEADERS.contains(&header.key) && header.key != ATTEMPT {
+        let is_replaced = trace.is_some() && header.key == TRACEPARENT;
+        if !OWN_HEADERS.contains(&header.key) && header.key != ATTEMPT && !is_replaced {
             headers = headers.with(header.key, header.value);
         }
+    }
+    if let Some(trace) = trace {
+        headers = headers.with(TRACEPARENT, Some(&trace.header()));
     }
     let mut digits = [0_u8; 20];
     headers

@@ -31,6 +31,9 @@ impl Worker {
                         pending,
                     }) => {
                         self.metrics.count_commit(&pending, now_ms());
+                        pending
+                            .traces
+                            .tell(&self.options.topics.output, &self.options.topics.dead_letter);
                         self.watch.handled(pending.newest_ms());
                         self.stall.committed();
                         self.size.committed(pending.records(), pending.times().1);
@@ -157,6 +160,9 @@ impl Worker {
         self.stall.committed();
         for pending in &delivered.batches {
             self.metrics.count_commit(pending, now_ms());
+            pending
+                .traces
+                .tell(&self.options.topics.output, &self.options.topics.dead_letter);
             self.watch.handled(pending.newest_ms());
             totals.processed += pending.processed;
             totals.dead_letters += pending.dead_letters();

@@ -197,8 +197,12 @@ impl Worker {
                 Outcome::Filtered => insights.record_filtered(),
             }
         }
+        let trace = self.transform.take_trace();
         next.handled(position.0, position.1 + 1, |pending| {
-            pending.count(outcome, counted)
+            pending.count(outcome, counted);
+            if let Some(trace) = trace {
+                pending.traces.push(trace);
+            }
         });
         Ok(true)
     }

@@ -61,6 +61,8 @@ pub(super) struct Worker {
     metrics: RealtimeMetrics,
     progress: Progress,
     transform: Transform,
+    /// Which change of the filters the transform has.
+    filters_seen: u64,
     /// What is told about the records; none: nothing.
     insights: Option<(InsightHandle, Insights)>,
     refusals: Refusals,
@@ -106,7 +108,7 @@ impl Worker {
         let topics = &options.topics;
         let transform = Transform::new(
             options.contract.clone(),
-            options.filters.clone(),
+            options.filters.get(),
             &topics.output,
             &topics.dead_letter,
         );
@@ -118,6 +120,7 @@ impl Worker {
             metrics,
             progress,
             transform,
+            filters_seen: 0,
             insights,
             refusals: Refusals::default(),
             clock_ms: 0,
@@ -223,6 +226,7 @@ impl Worker {
         if !self.ensure_producers(shared)? {
             return Ok(Step::Stop);
         }
+        self.take_filters();
         let result = self
             .fill(consumer, shared)
             .and_then(|()| self.commit(consumer, shared))
@@ -276,6 +280,18 @@ impl Worker {
             return Ok(Step::Stop);
         }
         Ok(Step::GoOn)
+    }
+
+    /// New filters, between two batches.
+    fn take_filters(&mut self) {
+        if let Some(filters) = self.options.filters.newer_than(&mut self.filters_seen) {
+            self.transform.set_filters(filters);
+            tracing::info!(
+                worker = self.number,
+                next_offsets = ?self.progress.lock().next_offsets,
+                "new filters hold from the next records on"
+            );
+        }
     }
 
     /// Waits before the next attempt.
