@@ -5,6 +5,9 @@ import sys
 
 import yaml
 
+# Where LOGINLAKE_HTTP_TOKEN_FILE of the settings is.
+TOKEN_FOLDER = "/run/secrets/loginlake"
+
 
 def pods(resource):
     """The pod templates of a resource, and whether they run on."""
@@ -24,7 +27,9 @@ def broken(template, runs_on, names):
     yield ("ServiceAccount", spec.get("serviceAccountName")) in names, "its service account is not made"
     yield template["metadata"]["labels"].get("app.kubernetes.io/part-of") == "loginlake", "no network policy holds for it"
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
-    yield all("sizeLimit" in volume["emptyDir"] for volume in volumes.values()), "a volume without a limit"
+    yield all(
+        "secret" in volume or "sizeLimit" in volume.get("emptyDir", {}) for volume in volumes.values()
+    ), "a volume without a limit"
     for container in spec["containers"]:
         context = container.get("securityContext", {})
         yield context.get("readOnlyRootFilesystem") is True, "its root can be written on"
@@ -38,6 +43,10 @@ def broken(template, runs_on, names):
         for source in container.get("envFrom", []):
             wanted = source.get("configMapRef")
             yield wanted is None or ("ConfigMap", wanted["name"]) in names, "its settings are not made"
+        mounts = container.get("volumeMounts", [])
+        has_token = any(mount["mountPath"] == TOKEN_FOLDER and mount.get("readOnly") for mount in mounts)
+        has_settings = any("configMapRef" in source for source in container.get("envFrom", []))
+        yield "ports" not in container or (has_token and has_settings), "it listens, and has no token to ask for"
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             port = container.get(probe, {}).get("httpGet", {}).get("port")
             ports = [port["name"] for port in container.get("ports", [])]
@@ -51,10 +60,28 @@ def main():
     labels = [pod["metadata"]["labels"] for resource in resources for pod, _ in pods(resource)]
     found, looked_at = [], 0
     for resource in resources:
+        if resource["kind"] in ("HorizontalPodAutoscaler", "ScaledObject"):
+            target = resource["spec"]["scaleTargetRef"]
+            name = f"{resource['kind']} {resource['metadata']['name']}"
+            scaled = [of for of in resources if (of["kind"], of["metadata"]["name"]) == (target["kind"], target["name"])]
+            if not scaled:
+                found.append(f"{name}: it scales nothing")
+            found += [f"{name}: {target['name']} says a number of replicas, too" for of in scaled if "replicas" in of["spec"]]
+        if resource["kind"] == "ConfigMap":
+            token = resource["data"].get("LOGINLAKE_HTTP_TOKEN_FILE", "")
+            if not token.startswith(TOKEN_FOLDER + "/") or "LOGINLAKE_HTTP_ALLOW_REMOTE" in resource["data"]:
+                found.append("ConfigMap: the pages are for everybody")
+    for resource in resources:
         name = f"{resource['kind']} {resource['metadata']['name']}"
         for template, runs_on in pods(resource):
             looked_at += 1
             found += [f"{name}: {what}" for holds, what in broken(template, runs_on, names) if not holds]
+        runs_several = resource["kind"] in ("Deployment", "StatefulSet") and resource["spec"].get("replicas") != 1
+        budgets = [
+            of["spec"]["selector"]["matchLabels"] for of in resources if of["kind"] == "PodDisruptionBudget"
+        ]
+        if runs_several and resource["spec"]["selector"]["matchLabels"] not in budgets:
+            found.append(f"{name}: all of its pods may be taken away at once")
         selector = resource.get("spec", {}).get("selector", {})
         if resource["kind"] == "PodDisruptionBudget":
             selector = selector["matchLabels"]
