@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from . import audit, compact, delay, fresh, hourly, ingest, install, memory, query, realtime, report
+from . import audit, cluster, commits, compact, delay, fresh, hourly, ingest, install, memory, query, realtime, report
 from .machine import BenchError, facts, say
 from .session import open_session
 
@@ -16,9 +16,13 @@ BENCHMARKS = {
     "compact": compact.bench,
     "audit": audit.bench,
     "query": query.bench,
+    "commits": commits.bench,
     "hourly": hourly.bench,
     "fresh": fresh.bench,
+    "cluster": cluster.bench,
 }
+# A build of its own, so only when it is named.
+APART = {"cluster"}
 # What a benchmark needs beside our binaries.
 NEEDS = {
     "realtime": [lambda: install.real_parts("kafka"), install.streams],
@@ -27,9 +31,11 @@ NEEDS = {
     "memory": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
     "compact": [install.python_peers],
     "audit": [lambda: install.real_parts("kafka", "minio"), install.python_peers],
-    "query": [install.python_peers],
+    "query": [lambda: install.real_parts("minio"), install.python_peers],
+    "commits": [lambda: install.real_parts("minio"), install.python_peers],
     "hourly": [install.python_peers],
     "fresh": [lambda: install.real_parts("kafka")],
+    "cluster": [lambda: install.real_parts("minio"), install.python_peers, cluster.build],
 }
 # A machine that does other work at the same time makes figures that nobody can repeat.
 QUIET_LOAD = 0.7
@@ -82,7 +88,7 @@ def main(doc):
         if options.what == "readme":
             report.write_readme()
         else:
-            measure(list(BENCHMARKS) if options.what == "all" else [options.what], options)
+            measure([name for name in BENCHMARKS if name not in APART] if options.what == "all" else [options.what], options)
     except BenchError as error:
         say(f"error: {error}")
         return 1

@@ -1,5 +1,6 @@
-"""The fresh answer: `olap query --fresh sql/top_regions.sql` over a table that holds next to nothing, so that all of the backlog
-is read from Kafka; and over a table that is a thousand records behind, from the moment at which these were acknowledged.
+"""The fresh answer: `olap query --fresh` over a table that holds next to nothing, so that all of the backlog is read from Kafka:
+`sql/top_regions.sql`, which reads two columns, no column, every column, and events of times that no record can have; and
+`sql/top_regions.sql` over a table that is a thousand records behind, from the moment at which these were acknowledged.
 
 Every answer has to count exactly what was produced.
 """
@@ -13,6 +14,21 @@ from .session import QUIET_SERVICE, SEED, figures, medians
 SQL = TOP / "sql/top_regions.sql"
 # Records of the table before the backlog, and of each step after it.
 STEP = 1_000
+COLUMNS = (
+    "user_id device_id timestamp ip locale device_type app_version event_time processed_timestamp region division login_date "
+    "login_hour local_hour time_of_day day_of_week ip_class ip_prefix flags kafka_partition kafka_offset kafka_timestamp"
+).split()
+# What a query over the backlog reads: its arguments, and whether it counts the records that were produced.
+BACKLOGS = {
+    "backlog": ([SQL], True),
+    "no-column": (["-e", "SELECT count(*) AS logins FROM logins"], True),
+    "every-column": (
+        ["-e", "SELECT count(*) AS logins, " + ", ".join(f'count("{name}") AS "{name}"' for name in COLUMNS) + " FROM logins"],
+        True,
+    ),
+    # No login is told days before it happens: no record has to be decoded.
+    "no-time": (["-e", "SELECT count(*) AS logins FROM logins WHERE event_time >= now() + INTERVAL '7' DAY"], False),
+}
 
 
 def produce(session, topic, count):
@@ -28,9 +44,9 @@ def ingest(session, topic, lake):
     session.run([*argv, "--group-id", f"{topic}-ingest", "--exit-at-end", *QUIET_SERVICE], "olap-ingest")
 
 
-def query(session, topic, lake, expected):
+def query(session, topic, lake, expected, what=(SQL,)):
     """One answer, which has to count `expected` logins."""
-    argv = [binary("olap"), "query", SQL, "--fresh", "--brokers", session.brokers, "--input-topic", topic]
+    argv = [binary("olap"), "query", *what, "--fresh", "--brokers", session.brokers, "--input-topic", topic]
     measured = session.run([*argv, "--lake", lake, "--format", "json", "-q"], "olap-query-fresh", limit=600)
     counted = sum(row["logins"] for row in json.loads(measured.stdout))
     if counted != expected:
@@ -48,11 +64,13 @@ def bench(session):
         say(f"producing {records:,} records")
         produce(session, topic, records)
         total = STEP + records
-        backlog = []
+        backlogs = {name: [] for name in BACKLOGS}
         for number in range(runs):
-            measured = query(session, topic, lake, total)
-            backlog.append(figures(measured, records, measured.wall_seconds))
-            say(f"  run {number + 1}/{runs}  backlog: {backlog[-1]['records_per_second']:,.0f} records/s")
+            for name, (what, counts) in BACKLOGS.items():
+                measured = query(session, topic, lake, total if counts else 0, what)
+                samples = backlogs[name]
+                samples.append(figures(measured, records, measured.wall_seconds))
+                say(f"  run {number + 1}/{runs}  {name}: {samples[-1]['records_per_second']:,.0f} records/s")
         ingest(session, topic, lake)
         steps = []
         for number in range(runs):
@@ -68,7 +86,7 @@ def bench(session):
         step=STEP,
         runs=runs,
         contestants={
-            "backlog": {"samples": backlog, "median": medians(backlog)},
+            **{name: {"samples": samples, "median": medians(samples)} for name, samples in backlogs.items()},
             "step": {"samples": steps, "median": medians(steps)},
         },
     )

@@ -1,6 +1,7 @@
 """Results as Markdown, and the newest of them into the README."""
 
 import json
+import re
 
 from .machine import RESULTS, TOP, BenchError
 
@@ -136,15 +137,30 @@ def audit(result):
 
 
 def query(result):
-    """SQL on a local lake."""
+    """SQL on a lake."""
     rows = []
     for name, contestant in result["contestants"].items():
         median = contestant["median"]
         inside = f"{median['query_ms']:,.0f} ms" if "query_ms" in median else "–"
         rows.append([name, f"{median['process_ms']:,.0f} ms", inside, f"{median['peak_mib']:,.0f} MiB"])
     return (
-        f"**Queries**, {result['rows']:,} rows over {result['days']} days on the local disk, {of_runs(result)}\n\n"
+        f"**Queries**, {result['rows']:,} rows over {result['days']} days on the local disk and on MinIO, {of_runs(result)}; "
+        "DuckDB reads MinIO through pyarrow, because its own extension is not on PyPI\n\n"
         + table(["contestant", "whole process", "the query alone", "peak memory"], rows)
+    )
+
+
+def commits(result):
+    """A long log."""
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median = contestant["median"]
+        inside = f"{median['open_ms']:,.0f} ms" if "open_ms" in median else "–"
+        rows.append([name, f"{median['process_ms']:,.0f} ms", inside, f"{median['peak_mib']:,.0f} MiB"])
+    return (
+        f"**Opening a table** of {result['commits']:,} commits, {result['behind_checkpoint']} of them behind the checkpoint, and "
+        f"`count(*)` by its log, {of_runs(result)}\n\n"
+        + table(["contestant", "whole process", "the opening alone", "peak memory"], rows)
     )
 
 
@@ -185,28 +201,61 @@ def memory(result):
 
 def fresh(result):
     """The fresh answer."""
-    backlog, step = (result["contestants"][name]["median"] for name in ("backlog", "step"))
+    names = {
+        "backlog": "`sql/top_regions.sql`, two columns",
+        "no-column": "`count(*)`, no column",
+        "every-column": "every column",
+        "no-time": "events of days to come: nothing is decoded",
+    }
+    found = {name: contestant["median"] for name, contestant in result["contestants"].items()}
     rows = [
         [
-            f"{result['records']:,} records that the table does not hold",
-            f"{backlog['seconds'] * 1e3:,.0f} ms",
-            f"{backlog['records_per_second']:,.0f}",
-            f"{backlog['peak_mib']:,.0f} MiB",
-        ],
+            f"{result['records']:,} records, {what}",
+            f"{found[name]['seconds'] * 1e3:,.0f} ms",
+            f"{found[name]['records_per_second']:,.0f}",
+            f"{found[name]['cpu_seconds_per_million']:.2f} s",
+            f"{found[name]['peak_mib']:,.0f} MiB",
+        ]
+        for name, what in names.items()
+        if name in found
+    ]
+    step = found["step"]
+    rows.append(
         [
-            f"{result['step']:,} records, since they were acknowledged",
+            f"{result['step']:,} records, two columns, since they were acknowledged",
             f"{step['seconds'] * 1e3:,.0f} ms",
             "–",
+            "–",
             f"{step['peak_mib']:,.0f} MiB",
-        ],
-    ]
+        ]
+    )
     return (
-        f"**Fresh answers**, `olap query --fresh sql/top_regions.sql`, {of_runs(result)}\n\n"
-        + table(["the rest of the topic", "whole process", "records/s", "peak memory"], rows)
+        f"**Fresh answers**, `olap query --fresh` beside a table that holds none of these records, {of_runs(result)}\n\n"
+        + table(["the rest of the topic", "whole process", "records/s", "CPU per million", "peak memory"], rows)
     )
 
 
-RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "audit": audit, "query": query, "hourly": hourly, "fresh": fresh}
+def cluster(result):
+    """A cluster beside one process."""
+    rows = []
+    for name, contestant in result["contestants"].items():
+        median, alone = contestant["median"], result["contestants"][name.rsplit(", ", 1)[0] + ", alone"]["median"]
+        rows.append(
+            [
+                name,
+                f"{median['process_ms']:,.0f} ms",
+                ratio(median["process_ms"], alone["process_ms"]),
+                f"{median['peak_mib']:,.0f} MiB",
+            ]
+        )
+    header = ["contestant", "whole process", "to alone", "peak memory of `olap query`"]
+    return (
+        f"**Cluster on one machine**, {result['rows']:,} rows of {result['days']} days on MinIO, {result['vcores']} vcores in all, "
+        f"{of_runs(result)}\n\n" + table(header, rows)
+    )
+
+
+RENDER = {"realtime": realtime, "delay": delay, "ingest": ingest, "memory": memory, "compact": compact, "audit": audit, "query": query, "commits": commits, "hourly": hourly, "fresh": fresh, "cluster": cluster}
 
 
 def machine(facts):
@@ -245,19 +294,40 @@ def newest():
     return [found[name] for name in RENDER if name in found]
 
 
+def title(block):
+    """The bold words that a benchmark's tables begin with."""
+    return block.split("**")[1] if block.startswith("**") else ""
+
+
+def earlier_sections(text, replaced):
+    """The tables of an earlier README that were not measured again, below the line of their machine."""
+    sections, tables, keeps = {}, [], False
+    for paragraph in text.strip().split("\n\n"):
+        if re.match(r"\d{4}-\d\d-\d\d: ", paragraph):
+            if tables:
+                sections.setdefault(paragraph, []).extend(tables)
+            tables, keeps = [], False
+        elif paragraph.startswith("**"):
+            keeps = title(paragraph) not in replaced
+            tables += [paragraph] if keeps else []
+        elif tables and keeps:
+            tables[-1] += "\n\n" + paragraph
+    return sections
+
+
 def write_readme():
-    """Puts the newest results between the marks of the README."""
+    """Puts the newest results between the marks of the README; what was not measured again stays as it is there."""
     results = newest()
     if not results:
         raise BenchError("bench/results holds no result of release builds: bench/run all makes them")
-    sections = {}
-    for result in results:
-        line = f"{result['started'][:10]}: {machine(result['machine'])}."
-        sections.setdefault(line, []).append(render(result))
-    text = "\n\n".join("\n\n".join([*tables, line]) for line, tables in sections.items())
     readme = TOP / "README.md"
     before, begin, rest = readme.read_text().partition(BEGIN) if readme.exists() else ("", "", "")
-    _, end, after = rest.partition(END)
+    earlier, end, after = rest.partition(END)
     if not begin or not end:
         raise BenchError(f"README.md has no place for the results: put the lines {BEGIN} and {END} where they belong")
+    rendered = [(f"{result['started'][:10]}: {machine(result['machine'])}.", render(result)) for result in results]
+    sections = earlier_sections(earlier, {title(block) for _, block in rendered})
+    for line, block in rendered:
+        sections.setdefault(line, []).append(block)
+    text = "\n\n".join("\n\n".join([*tables, line]) for line, tables in sections.items())
     readme.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")

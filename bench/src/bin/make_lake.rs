@@ -1,8 +1,7 @@
-//! A local lake of generated logins, without a broker: our generator, our decoder and our writer, batch by batch, as
+//! A lake of generated logins, local or on S3 (by the `AWS_*` variables), without a broker: our generator, our decoder and our writer, batch by batch, as
 //! `olap ingest` would have committed them. The same arguments give the same rows.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -27,9 +26,9 @@ const PROCESSING_DELAY_MS: i64 = 1_200;
 /// Make a local lake of generated logins.
 #[derive(Parser)]
 struct Args {
-    /// The lake's folder; it must not hold a lake yet
+    /// The lake: a folder or `s3://bucket/prefix`; it must not hold a lake yet
     #[arg(long)]
-    lake: PathBuf,
+    lake: String,
     /// Rows of the table logins
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     rows: u64,
@@ -43,8 +42,8 @@ struct Args {
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let path = args.lake.to_str().context("the lake's path is not UTF-8")?;
-    let lake = Lake::open(path, &StoreOptions::default())?;
+    let path = args.lake.as_str();
+    let lake = Lake::open(path, &StoreOptions::from_env())?;
     let runtime = Runtime::new()?;
     let pipeline = Pipeline::new("user-login", "bench");
     let mut committer = runtime.block_on(Committer::open(&lake, PartitionBy::Date, pipeline))?;
