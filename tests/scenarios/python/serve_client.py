@@ -53,14 +53,14 @@ def wait_for(what, condition):
 
 def metric(name, label=""):
     values = 0.0
-    for line in get("/metrics", token=None).body.decode().splitlines():
+    for line in get("/metrics").body.decode().splitlines():
         if line.startswith(name) and line[len(name) : len(name) + 1] in (" ", "{") and label in line:
             values += float(line.rsplit(" ", 1)[1])
     return values
 
 
 def access():
-    for path in ("/queries", "/queries/by_region", "/queries/none", "/openapi.json"):
+    for path in ("/queries", "/queries/by_region", "/queries/none", "/openapi.json", "/metrics"):
         for token in (None, "wrong-token-of-the-same-size", TOKEN + "x", TOKEN[:-1]):
             answer = get(path, token=token)
             assert answer.status == 401, (path, token, answer.status)
@@ -68,7 +68,7 @@ def access():
             assert TOKEN.encode() not in answer.body
     assert get("/health/live", token=None).status == 200
     assert get("/health/ready", token=None).status == 200
-    assert get("/metrics", token=None).status == 200
+    assert get("/metrics").status == 200
     for path in ("/queries/none", "/queries/../Cargo", "/queries/%2e%2e%2fby_region", "/queries/", "/none"):
         answer = get(path)
         assert answer.status == 404 and answer.json()["error"], (path, answer.status)

@@ -107,6 +107,26 @@ impl Kafka {
         )
     }
 
+    /// Our services may not be members of this group from now on (guarded brokers).
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn forbid_group(&self, group: &str) -> Result<()> {
+        let user = format!("User:{APP_USER}");
+        self.tool(
+            "org.apache.kafka.tools.AclCommand",
+            &[
+                "--add",
+                "--deny-principal",
+                &user,
+                "--operation",
+                "Read",
+                "--group",
+                group,
+            ],
+        )
+    }
+
     /// They may do anything with it again.
     ///
     /// # Errors

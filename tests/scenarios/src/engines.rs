@@ -33,6 +33,23 @@ pub fn spark(table: &Path, statements: &[&str]) -> Result<Vec<Rows>> {
     serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
 }
 
+/// Runs SQL files of this project in Spark on a lake in a folder. Returns for each, by its path, the rows as objects, or why Spark
+/// refuses it.
+///
+/// # Errors
+/// When Spark cannot be started, or a table is not there.
+pub fn spark_files(lake: &Path, parameters: &Value, files: &[PathBuf]) -> Result<Value> {
+    let mut command = Command::new(parts::spark_program());
+    command
+        .arg(script("spark_sql.py"))
+        .arg(parts::spark_jars())
+        .arg(lake)
+        .arg(parameters.to_string())
+        .args(files);
+    let answer = run(command)?;
+    serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
+}
+
 /// A Trino server on loopback with two catalogs, `disk` for a folder and `bucket` for a bucket; stopped when dropped.
 pub struct Trino {
     child: Child,

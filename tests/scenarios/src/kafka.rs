@@ -69,6 +69,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// One more listener of a broker.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    name: &'static str,
+    protocol: &'static str,
+    host: &'static str,
+    port: u16,
+}
+
+impl Listener {
+    /// A name, what is spoken there, and the address that clients are told.
+    pub fn new(name: &'static str, protocol: &'static str, host: &'static str, port: u16) -> Listener {
+        Listener {
+            name,
+            protocol,
+            host,
+            port,
+        }
+    }
+}
+
 /// A running broker; stopped when dropped.
 pub struct Kafka {
     dir: PathBuf,
@@ -76,6 +97,8 @@ pub struct Kafka {
     controller_port: u16,
     /// Where our services connect to a guarded broker.
     app_port: Option<u16>,
+    /// Files that the broker may read by a URL.
+    allowed_urls: Option<String>,
     child: Mutex<Option<Child>>,
 }
 
@@ -96,16 +119,44 @@ impl Kafka {
         Kafka::start_with(dir, Some(scenario::free_port()?))
     }
 
+    /// Starts a broker with more listeners, properties for them, a URL of keys that it may read, and users of SCRAM.
+    ///
+    /// # Errors
+    /// As [`Kafka::start`].
+    pub fn start_listening(
+        dir: &Path,
+        listeners: &[Listener],
+        properties: &str,
+        keys_url: &str,
+        users: &[(&str, &str)],
+    ) -> Result<Kafka> {
+        let mut kafka = Kafka::new(dir, None)?;
+        kafka.allowed_urls = Some(keys_url.to_owned());
+        let properties = kafka.leader_properties(listeners) + properties;
+        kafka.make(&properties, kafka.port, users)?;
+        Ok(kafka)
+    }
+
     fn start_with(dir: &Path, app_port: Option<u16>) -> Result<Kafka> {
-        let kafka = Kafka {
+        let kafka = Kafka::new(dir, app_port)?;
+        let app = app_port.map(|port| Listener::new("APP", "SASL_PLAINTEXT", "127.0.0.1", port));
+        let mut properties = kafka.leader_properties(app.as_slice());
+        if app.is_some() {
+            properties += &guard();
+        }
+        kafka.make(&properties, kafka.port, &[])?;
+        Ok(kafka)
+    }
+
+    fn new(dir: &Path, app_port: Option<u16>) -> Result<Kafka> {
+        Ok(Kafka {
             dir: dir.to_path_buf(),
             port: scenario::free_port()?,
             controller_port: scenario::free_port()?,
             app_port,
+            allowed_urls: None,
             child: Mutex::new(None),
-        };
-        kafka.make(&kafka.leader_properties(), kafka.port)?;
-        Ok(kafka)
+        })
     }
 
     /// Starts a second broker in the cluster of this one: it holds replicas, and does nothing else that matters.
@@ -118,18 +169,19 @@ impl Kafka {
             port: scenario::free_port()?,
             controller_port: self.controller_port,
             app_port: None,
+            allowed_urls: None,
             child: Mutex::new(None),
         };
-        follower.make(&follower.follower_properties(), self.port)?;
+        follower.make(&follower.follower_properties(), self.port, &[])?;
         Ok(follower)
     }
 
     /// Writes its folder, and starts it. The clusters of the scenarios are told apart by a port.
-    fn make(&self, properties: &str, cluster_port: u16) -> Result<()> {
+    fn make(&self, properties: &str, cluster_port: u16, users: &[(&str, &str)]) -> Result<()> {
         fs::create_dir_all(&self.dir)?;
         let file = self.dir.join("server.properties");
         fs::write(&file, properties).with_context(|| format!("cannot write {}", file.display()))?;
-        format_storage(&self.dir, cluster_port)?;
+        format_storage(&self.dir, cluster_port, users)?;
         self.start_again()
     }
 
@@ -180,6 +232,10 @@ impl Kafka {
         self.kill();
         let log = File::options().create(true).append(true).open(self.log_file())?;
         let mut command = java();
+        if let Some(urls) = &self.allowed_urls {
+            let option = format!("-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls={urls}");
+            command.env("JDK_JAVA_OPTIONS", option);
+        }
         command
             .args(["kafka.Kafka", "server.properties"])
             .current_dir(&self.dir);
@@ -217,24 +273,20 @@ impl Kafka {
     }
 
     /// Without retention: processed records carry the times of their events, which for scenarios are long past.
-    fn leader_properties(&self) -> String {
+    fn leader_properties(&self, listeners: &[Listener]) -> String {
         let (port, controller_port) = (self.port, self.controller_port);
-        let app = self
-            .app_port
-            .map_or_else(String::new, |port| format!(",APP://127.0.0.1:{port}"));
-        let guard = if self.app_port.is_some() {
-            guard()
-        } else {
-            String::new()
-        };
+        let of_each = |text: &dyn Fn(&Listener) -> String| listeners.iter().map(text).collect::<String>();
+        let more = of_each(&|one| format!(",{}://{}:{}", one.name, one.host, one.port));
+        let bound = of_each(&|one| format!(",{}://127.0.0.1:{}", one.name, one.port));
+        let spoken = of_each(&|one| format!(",{}:{}", one.name, one.protocol));
         format!(
             "process.roles=broker,controller
 node.id=1
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{app}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}{app}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{bound}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}{more}
 inter.broker.listener.name=PLAINTEXT
 controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,APP:SASL_PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT{spoken}
 controller.quorum.voters=1@127.0.0.1:{controller_port}
 log.dirs=data
 auto.create.topics.enable=false
@@ -253,7 +305,7 @@ transaction.state.log.num.partitions=4
 transaction.abort.timed.out.transaction.cleanup.interval.ms={ABORT_SCAN_MS}
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-{guard}"
+"
         )
     }
 
@@ -306,13 +358,19 @@ super.users=User:ANONYMOUS
 }
 
 /// A cluster's id is sixteen bytes in base64.
-fn format_storage(dir: &Path, port: u16) -> Result<()> {
+fn format_storage(dir: &Path, port: u16, users: &[(&str, &str)]) -> Result<()> {
     let cluster_id = format!("bG9naW5sYWtlL{port:08}Q");
     let mut command = java();
     command
         .args(["kafka.tools.StorageTool", "format", "-t", &cluster_id, "-c"])
         .arg("server.properties")
         .current_dir(dir);
+    for (name, password) in users {
+        command.args([
+            "--add-scram",
+            &format!("SCRAM-SHA-512=[name={name},password={password}]"),
+        ]);
+    }
     let output = command.output().context("cannot start java")?;
     if !output.status.success() {
         bail!(

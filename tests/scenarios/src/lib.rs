@@ -10,8 +10,13 @@
 //! - [`parts`]: where the installed parts and our binaries are
 //! - [`scenario`]: names, folders and ready-made command lines of one scenario
 //! - [`kafka`], [`minio`]: the two servers, one of each shared by a test binary
+//! - [`secure`]: a broker with TLS and logins, [`authority`] and [`identity`]: who issues its certificates and tokens
 //! - [`registry`]: a schema registry of its own for a scenario, and bodies in the formats that it describes
 //! - [`opensearch`], [`prometheus`]: a node and a server of its own for a scenario
+//! - [`saved_objects`]: what is imported into OpenSearch Dashboards
+//! - [`browser`]: a headless Chromium that looks at our pages
+//! - [`receiver`]: what alerts are posted to
+//! - [`collector`]: what traces and lineage are sent to
 //! - [`records`], [`admin`]: what goes into topics and comes out of them; what an operator does to a broker
 //! - [`process`]: one of our binaries, started, watched, signalled
 //! - [`http`]: its `/metrics` and `/health`
@@ -23,6 +28,7 @@
 //! - [`bucket_copy`]: every object of a bucket on the disk: what is in its bytes, and what becomes of it when it is old
 //! - [`delta_log`]: the commits of a table as they lie in its log
 //! - [`document`]: the commands of a document, run as its reader would
+//! - [`cluster`]: a scheduler and executors of our own
 //! - [`side_lake`]: more lakes beside the one of a scenario, each judged as a whole
 //! - [`audits`]: `olap audit` of a lake or of a damaged copy, and what it says
 //! - [`reader`]: the table through Python's deltalake and DuckDB
@@ -33,13 +39,18 @@
 
 pub mod admin;
 pub mod audits;
+pub mod authority;
+pub mod browser;
 pub mod bucket_copy;
+pub mod cluster;
+pub mod collector;
 pub mod delta_log;
 pub mod document;
 pub mod engines;
 pub mod exactness;
 pub mod fail_points;
 pub mod http;
+pub mod identity;
 pub mod kafka;
 pub mod keys;
 pub mod load;
@@ -51,10 +62,13 @@ pub mod process;
 pub mod progress;
 pub mod prometheus;
 pub mod reader;
+pub mod receiver;
 pub mod records;
 pub mod registry;
 pub mod runner;
+pub mod saved_objects;
 pub mod scenario;
+pub mod secure;
 pub mod side_lake;
 pub mod spawn;
 pub mod trouble;

@@ -22,6 +22,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 const REGION: &str = "us-east-1";
 const USER: &str = "scenario";
 const PASSWORD: &str = "only-on-loopback-for-one-run";
+/// The name of the key of a server that encrypts.
+pub const KMS_KEY: &str = "scenario-key";
+/// Thirty-two bytes, for tests only.
+const KMS_SECRET: &str = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
 
 static SHARED: Mutex<Option<Arc<Minio>>> = Mutex::new(None);
 
@@ -52,6 +56,8 @@ pub struct Minio {
     dir: PathBuf,
     port: u16,
     console_port: u16,
+    /// Whether it has a key to encrypt with.
+    encrypts: bool,
     child: Mutex<Option<Child>>,
     /// The password of the one user.
     password: Mutex<String>,
@@ -64,11 +70,24 @@ impl Minio {
     /// # Errors
     /// When it does not come up within 60 s; the message holds the end of its log.
     pub fn start(dir: &Path) -> Result<Minio> {
+        Minio::start_with(dir, false)
+    }
+
+    /// The same with a key ([`KMS_KEY`]), for those who ask for encryption.
+    ///
+    /// # Errors
+    /// As [`Minio::start`].
+    pub fn start_encrypting(dir: &Path) -> Result<Minio> {
+        Minio::start_with(dir, true)
+    }
+
+    fn start_with(dir: &Path, encrypts: bool) -> Result<Minio> {
         fs::create_dir_all(dir.join("data"))?;
         let minio = Minio {
             dir: dir.to_path_buf(),
             port: scenario::free_port()?,
             console_port: scenario::free_port()?,
+            encrypts,
             child: Mutex::new(None),
             password: Mutex::new(PASSWORD.to_owned()),
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -107,6 +126,9 @@ impl Minio {
             .env("MINIO_BROWSER", "off")
             .env("MINIO_UPDATE", "off")
             .env("HOME", &self.dir);
+        if self.encrypts {
+            command.env("MINIO_KMS_SECRET_KEY", format!("{KMS_KEY}:{KMS_SECRET}"));
+        }
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         *lock(&self.child) = Some(spawn::spawn(command).context("cannot start minio")?);
         wait_for("MinIO to be ready", START_LIMIT, || {
@@ -146,6 +168,11 @@ impl Minio {
     /// That user's password.
     pub fn password(&self) -> String {
         lock(&self.password).clone()
+    }
+
+    /// Where a bucket lies on the disk.
+    pub fn folder_of(&self, bucket: &str) -> PathBuf {
+        self.dir.join("data").join(bucket)
     }
 
     /// Where it listens.

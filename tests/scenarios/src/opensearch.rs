@@ -94,7 +94,8 @@ impl OpenSearch {
         format!("http://{}", self.address())
     }
 
-    fn address(&self) -> SocketAddr {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
         http::loopback(self.port)
     }
 
@@ -187,15 +188,31 @@ impl Kafka {
     /// # Errors
     /// When it is not acknowledged within 60 s.
     pub fn produce_with_headers(&self, topic: &str, payload: &str, headers: &[(&str, &str)]) -> Result<()> {
+        self.produce_all_with_headers(topic, [(payload.to_owned(), headers)])
+    }
+
+    /// The same with many.
+    ///
+    /// # Errors
+    /// As [`Kafka::produce_with_headers`].
+    pub fn produce_all_with_headers<'a>(
+        &self,
+        topic: &str,
+        records: impl IntoIterator<Item = (String, &'a [(&'a str, &'a str)])>,
+    ) -> Result<()> {
         let producer: ThreadedProducer<DefaultProducerContext> = self.client().create()?;
-        let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-            headers.insert(Header {
-                key,
-                value: Some(*value),
-            })
-        });
-        let record = BaseRecord::<(), str>::to(topic).payload(payload).headers(headers);
-        producer.send(record).map_err(|(error, _)| error)?;
+        for (payload, headers) in records {
+            let headers = headers.iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header {
+                    key,
+                    value: Some(*value),
+                })
+            });
+            let record = BaseRecord::<(), str>::to(topic)
+                .payload(&payload)
+                .headers(headers);
+            producer.send(record).map_err(|(error, _)| error)?;
+        }
         Ok(producer.flush(READ_LIMIT)?)
     }
 }

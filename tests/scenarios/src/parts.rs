@@ -23,6 +23,8 @@ pub enum Part {
     OpenSearch,
     /// Prometheus and promtool.
     Prometheus,
+    /// A headless Chromium with Playwright, and a Node.js to run it.
+    Browser,
     /// Apache Spark with Delta Lake. Installed only when it is asked for.
     Spark,
     /// The Trino server. Installed only when it is asked for.
@@ -42,6 +44,8 @@ impl Part {
             Part::OpenSearch => opensearch_libs(),
             // A link, too, where the system has it.
             Part::Prometheus => prometheus_program("prometheus"),
+            // A link, too, where the system has it.
+            Part::Browser => browser_dir().join("chrome"),
             Part::Spark => spark_program(),
             Part::Trino => trino_dir().join("java"),
         };
@@ -63,6 +67,7 @@ impl Part {
             Part::Registry => "the schema registry",
             Part::OpenSearch => "OpenSearch",
             Part::Prometheus => "Prometheus",
+            Part::Browser => "a browser",
             Part::Spark => "Spark",
             Part::Trino => "Trino",
         }
@@ -100,6 +105,11 @@ pub fn opensearch_libs() -> PathBuf {
 /// `prometheus` or `promtool`.
 pub fn prometheus_program(name: &str) -> PathBuf {
     top().join(".parts/prometheus").join(name)
+}
+
+/// The folder of the browser: `chrome`, and `node_modules` with what drives it.
+pub fn browser_dir() -> PathBuf {
+    top().join(".parts/browser")
 }
 
 /// The MinIO server.
@@ -142,11 +152,14 @@ pub fn registry_java() -> PathBuf {
     registry_dir().join("java")
 }
 
-/// One of our binaries, from the build that this test belongs to.
+/// One of our binaries, from the build that this test belongs to, or the one that a variable such as LOGINLAKE_BINARY_OLAP names.
 ///
 /// # Errors
 /// When it has not been built: `cargo test` alone builds only the binaries of the package under test.
 pub fn our_binary(name: &str) -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os(format!("LOGINLAKE_BINARY_{}", name.to_uppercase())) {
+        return Ok(PathBuf::from(file));
+    }
     let test = std::env::current_exe().context("this test binary has no path")?;
     // target/debug/deps/scenario-hash → target/debug
     let build = test

@@ -167,6 +167,10 @@ pub struct Output {
 pub enum Signal {
     /// Asks for a clean end.
     Terminate,
+    /// Asks for the configuration file to be read again.
+    Hangup,
+    /// As Ctrl-C at a terminal.
+    Interrupt,
     /// Freezes the process, as a long pause of the machine does.
     Stop,
     /// Lets a frozen process go on.
@@ -181,6 +185,8 @@ impl Process {
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let number = match signal {
             Signal::Terminate => libc::SIGTERM,
+            Signal::Hangup => libc::SIGHUP,
+            Signal::Interrupt => libc::SIGINT,
             Signal::Stop => libc::SIGSTOP,
             Signal::Continue => libc::SIGCONT,
         };
@@ -218,6 +224,11 @@ impl Process {
         self.wait_until(&format!("it has said {text:?}"), limit, || {
             Ok(read_lossy(&file)?.contains(text).then_some(()))
         })
+    }
+
+    /// The file that its stderr goes to.
+    pub fn stderr_file(&self) -> &Path {
+        &self.stderr
     }
 
     /// Its process id.

@@ -1,5 +1,6 @@
 //! One Prometheus on a free loopback port, with the rules of `deploy/prometheus`.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,12 +77,13 @@ impl Prometheus {
             .collect())
     }
 
-    /// The values of an instant query; `query` is written as a URL takes it.
+    /// The values of an instant query.
     ///
     /// # Errors
     /// When Prometheus refuses it.
     pub fn query(&self, query: &str) -> Result<Vec<f64>> {
-        let answer = self.get(&format!("/api/v1/query?query={query}"))?;
+        let encoded: String = url::form_urlencoded::byte_serialize(query.as_bytes()).collect();
+        let answer = self.get(&format!("/api/v1/query?query={encoded}"))?;
         let result = answer["data"]["result"]
             .as_array()
             .with_context(|| format!("{query}: {answer}"))?;
@@ -92,6 +94,20 @@ impl Prometheus {
                 Ok(value.parse()?)
             })
             .collect()
+    }
+
+    /// The jobs of its targets, and whether each is scraped.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn targets(&self) -> Result<BTreeMap<String, bool>> {
+        let answer = self.get("/api/v1/targets")?;
+        let targets = answer["data"]["activeTargets"].as_array().context("no targets")?;
+        let target = |target: &Value| {
+            let job = target["labels"]["job"].as_str()?.to_owned();
+            Some((job, target["health"] == "up"))
+        };
+        Ok(targets.iter().filter_map(target).collect())
     }
 
     fn get(&self, path: &str) -> Result<Value> {

@@ -108,7 +108,13 @@ impl Registry {
     pub fn register(&self, subject: &str, schema_type: &str, schema: &str) -> Result<u32> {
         let body = json!({"schemaType": schema_type, "schema": schema}).to_string();
         let path = format!("{API}/subjects/{subject}/versions");
-        let answer = post(self.address(), &path, &body)?;
+        // On a busy machine its first answers can be closed connections; the same schema again has the same id.
+        let mut failures = Vec::new();
+        let answer = wait_for("an answer of the registry", REGISTER_LIMIT, || {
+            let answer = post(self.address(), &path, &body);
+            Ok(answer.map_err(|error| failures.push(format!("{error:#}"))).ok())
+        });
+        let answer = answer.with_context(|| failures.pop().unwrap_or_default())?;
         let answer: Value = serde_json::from_str(&answer).with_context(|| format!("{subject}: {answer}"))?;
         let id = answer["id"].as_u64();
         let id = id.with_context(|| format!("{subject} is not registered: {answer}"))?;
@@ -121,6 +127,9 @@ impl Drop for Registry {
         self.kill();
     }
 }
+
+/// How long a schema may take to be registered, with all attempts.
+const REGISTER_LIMIT: Duration = Duration::from_secs(60);
 
 /// Posts JSON, and returns the body of the answer.
 fn post(address: SocketAddr, path: &str, body: &str) -> Result<String> {

@@ -85,12 +85,46 @@ pub fn events(default: u64) -> Result<u64> {
     }
 }
 
+/// How programs reach a broker: an address, and the variables of its settings.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// What `--brokers` is given.
+    pub brokers: String,
+    /// Variables, such as `LOGINLAKE_KAFKA_…`.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Way {
+    /// The same with a property of librdkafka, as its variable names it; the last one of a name counts.
+    #[must_use]
+    pub fn with(mut self, property: &str, value: &str) -> Way {
+        self.environment
+            .push((format!("LOGINLAKE_KAFKA_{property}"), value.to_owned()));
+        self
+    }
+
+    /// The same to another address.
+    #[must_use]
+    pub fn to(self, brokers: String) -> Way {
+        Way { brokers, ..self }
+    }
+
+    /// Adds them to a command line.
+    pub fn add_to(&self, program: Program) -> Program {
+        let program = program.args(["--brokers", &self.brokers]);
+        let variables = self.environment.iter();
+        variables.fold(program, |program, (name, value)| program.env(name, value))
+    }
+}
+
 /// One scenario with a topic set and a lake of its own.
 pub struct Scenario {
     name: String,
     dir: PathBuf,
     /// The broker.
     pub kafka: Arc<Kafka>,
+    /// How our programs reach it, if not as the scenario does.
+    way: Option<Way>,
     /// Where the output topics are, if not there.
     output_kafka: Option<Arc<Kafka>>,
     /// The object store.
@@ -124,6 +158,15 @@ impl Scenario {
         Scenario::on_servers(name, kafka::shared()?, Arc::new(minio))
     }
 
+    /// The same with an object store of its own that can encrypt.
+    ///
+    /// # Errors
+    /// As [`Scenario::new`].
+    pub fn with_encrypting_store(name: &str) -> Result<Scenario> {
+        let minio = Minio::start_encrypting(&run_dir()?.join(format!("{name}-minio")))?;
+        Scenario::on_servers(name, kafka::shared()?, Arc::new(minio))
+    }
+
     /// The same with a broker and an object store of its own, for scenarios that take both away.
     ///
     /// # Errors
@@ -141,11 +184,18 @@ impl Scenario {
             name: name.to_owned(),
             dir,
             kafka,
+            way: None,
             output_kafka: None,
             minio,
         };
         scenario.minio.create_bucket(&scenario.bucket())?;
         Ok(scenario)
+    }
+
+    /// The same with our programs going another way to the broker.
+    pub fn reached_by(mut self, way: Way) -> Scenario {
+        self.way = Some(way);
+        self
     }
 
     /// The same with its output topics on another cluster.
@@ -230,6 +280,11 @@ impl Scenario {
 
     /// `realtime run` on this scenario's topics, without HTTP unless a flag says otherwise.
     pub fn realtime(&self) -> Program {
+        self.realtime_command("run")
+    }
+
+    /// Another command of `realtime` with the settings of `run`, such as `check`.
+    pub fn realtime_command(&self, command: &str) -> Program {
         let topics = [
             ("--input-topic", self.input_topic()),
             ("--output-topic", self.output_topic()),
@@ -237,8 +292,8 @@ impl Scenario {
             ("--insights-topic", self.insights_topic()),
             ("--group-id", self.realtime_group()),
         ];
-        let program = Program::ours("realtime", &self.dir).arg("run");
-        let program = self.kafka.as_service(program);
+        let program = Program::ours("realtime", &self.dir).arg(command);
+        let program = self.as_service(program);
         let program = match &self.output_kafka {
             Some(outputs) => program.args(["--output-brokers", &outputs.brokers()]),
             None => program,
@@ -254,7 +309,7 @@ impl Scenario {
     /// `realtime dead-letters` with a command such as `list`, on this scenario's topics.
     pub fn dead_letters(&self, command: &str) -> Program {
         let program = Program::ours("realtime", &self.dir).args(["dead-letters", command]);
-        let program = self.kafka.as_service(program).env("LOGINLAKE_LOG_FORMAT", "text");
+        let program = self.as_service(program).env("LOGINLAKE_LOG_FORMAT", "text");
         program
             .args(["--input-topic", &self.input_topic()])
             .args(["--dead-letter-topic", &self.dead_letter_topic()])
@@ -268,7 +323,12 @@ impl Scenario {
 
     /// The same into another lake.
     pub fn ingest_into(&self, lake: &str) -> Program {
-        let program = self.olap_on("ingest", lake).args(self.broker_flag());
+        self.ingest_command("ingest", lake)
+    }
+
+    /// Another command of `olap` with the settings of `ingest`, such as `check`.
+    pub fn ingest_command(&self, command: &str, lake: &str) -> Program {
+        let program = self.connected(self.olap_on(command, lake));
         let program = program
             .env("LOGINLAKE_HTTP", "none")
             .env("LOGINLAKE_LOG_FORMAT", "text");
@@ -296,7 +356,7 @@ impl Scenario {
 
     /// `generate` into this scenario's input topic, with event times of one fixed week.
     pub fn generate(&self, count: u64, seed: u64) -> Program {
-        let program = Program::ours("generate", &self.dir).args(self.broker_flag());
+        let program = self.connected(Program::ours("generate", &self.dir));
         let program = program.args([
             "--input-topic",
             &self.input_topic(),
@@ -310,7 +370,7 @@ impl Scenario {
 
     /// `generate` with the records of a file into this scenario's input topic.
     pub fn replay(&self, file: &str) -> Program {
-        let program = Program::ours("generate", &self.dir).args(self.broker_flag());
+        let program = self.connected(Program::ours("generate", &self.dir));
         program.args(["--input-topic", &self.input_topic(), "--from-file", file])
     }
 
@@ -324,7 +384,18 @@ impl Scenario {
         parts::top().join("sql").join(name).display().to_string()
     }
 
-    fn broker_flag(&self) -> [String; 2] {
-        ["--brokers".to_owned(), self.kafka.brokers()]
+    fn as_service(&self, program: Program) -> Program {
+        match &self.way {
+            Some(way) => way.add_to(program),
+            None => self.kafka.as_service(program),
+        }
+    }
+
+    /// A program that takes `--brokers` with the broker.
+    pub fn connected(&self, program: Program) -> Program {
+        match &self.way {
+            Some(way) => way.add_to(program),
+            None => program.args(["--brokers", &self.kafka.brokers()]),
+        }
     }
 }

@@ -1,7 +1,7 @@
-//! Every metric that an alert or a panel asks for is one that a service has; and a real Prometheus that scrapes them fires when the
-//! ingester dies, and is quiet before and after.
+//! A real Prometheus scrapes every service: every metric that an alert or a panel asks for is there, every panel has an answer, and
+//! alerts fire when a record does not fit the index and when the ingester dies, and are quiet before and after.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -18,46 +18,38 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(120);
 /// Beginnings of the names of our metrics.
-const AREAS: [&str; 8] = [
+const AREAS: [&str; 9] = [
     "realtime_",
     "ingest_",
     "logins_",
     "index_",
     "maintain_",
+    "serve_",
     "service_",
     "process_",
     "loginlake_",
 ];
-/// Metrics that are not looked up here: those of `olap maintain`, which `maintenance_runs_by_itself` does, and those that are shown
-/// only after something failed.
-const EXPECTED: [&str; 10] = [
-    "realtime_retries",
-    "realtime_transactions_aborted",
-    "maintain_active",
-    "maintain_debt_over_limit",
-    "maintain_compaction_debt_limit_bytes",
-    "maintain_compaction_debt_bytes",
-    "maintain_table_files",
-    "maintain_table_small_files",
-    "maintain_job_last_success_timestamp_seconds",
-    "maintain_job_failures",
-];
+/// Questions about what failed: in a run in which nothing does, some of them have no answer.
+const ABOUT_FAILURES: [&str; 2] = ["realtime_retries_total", "realtime_transactions_aborted_total"];
 
 fn main() -> ExitCode {
     runner::main(
         entries![&[Part::Kafka, Part::Minio, Part::Prometheus, Part::OpenSearch];
-            every_metric_that_is_asked_for_is_there,
+            every_service_is_scraped_and_every_panel_has_an_answer,
             an_ingester_that_dies_is_told_about,
         ],
     )
 }
 
-fn every_metric_that_is_asked_for_is_there() -> Result<()> {
+fn every_service_is_scraped_and_every_panel_has_an_answer() -> Result<()> {
     let scenario = Scenario::new("metric-names")?;
     scenario.create_topics()?;
     let node = OpenSearch::start(&scenario.dir().join("opensearch"))?;
-    let address = || anyhow::Ok(http::loopback(free_port()?));
-    let (realtime, ingest, index) = (address()?, address()?, address()?);
+    let mut services = BTreeMap::new();
+    for name in ["realtime", "ingest", "index", "maintain", "serve"] {
+        services.insert(name, http::loopback(free_port()?));
+    }
+    let bind = |name: &str| ["--http".to_owned(), services[name].to_string()];
     let indexer = Program::ours("realtime", scenario.dir())
         .args(["index", "--brokers", &scenario.kafka.brokers(), "--create-topics"])
         .args([
@@ -72,18 +64,40 @@ fn every_metric_that_is_asked_for_is_there() -> Result<()> {
             "--index-url",
             &node.url(),
         ]);
-    let _running = [
-        scenario
-            .realtime()
-            .args(["--http", &realtime.to_string()])
-            .start()?,
-        scenario.ingest().args(["--http", &ingest.to_string()]).start()?,
-        indexer.args(["--http", &index.to_string()]).start()?,
+    // Something comes all the time, so that there are rates.
+    let _producer = scenario
+        .generate(10_000_000, 5)
+        .args(["--rate", "100", "--bad-share", "0.05"])
+        .start()?;
+    let ingest = scenario.ingest().args(["--max-batch-age", "500ms"]);
+    let _paths = [
+        scenario.realtime().args(bind("realtime")).start()?,
+        ingest.args(bind("ingest")).start()?,
+        indexer.args(bind("index")).start()?,
     ];
-    scenario
-        .generate(2_000, 5)
-        .args(["--bad-share", "0.05"])
-        .run_ok(LIMIT)?;
+    wait_for("rows in the lake", LIMIT, || {
+        let rows = http::metric(services["ingest"], "ingest_logins_rows_total");
+        Ok(rows.is_ok_and(|rows| rows > 0.0).then_some(()))
+    })?;
+    let maintain = scenario.olap("maintain").args(["--refresh-every", "2s"]);
+    let maintain = maintain.args(["--compact-every", "2s", "--vacuum-every", "2s"]);
+    let queries = top().join("sql");
+    let serve = scenario.olap("serve").arg("--queries").arg(queries);
+    let _lake = [
+        maintain.args(bind("maintain")).start()?,
+        serve.args(bind("serve")).start()?,
+    ];
+    let jobs: String = services
+        .iter()
+        .map(|(name, address)| {
+            format!("- {{job_name: loginlake-{name}, static_configs: [{{targets: ['{address}']}}]}}\n")
+        })
+        .collect();
+    let prometheus = start_prometheus(&scenario, &jobs)?;
+    wait_for("all five services", LIMIT, || {
+        let targets = prometheus.targets()?;
+        Ok((targets.len() == services.len() && targets.values().all(|up| *up)).then_some(()))
+    })?;
     let headers = [
         ("source.topic", "t"),
         ("source.partition", "0"),
@@ -93,21 +107,84 @@ fn every_metric_that_is_asked_for_is_there() -> Result<()> {
     scenario
         .kafka
         .produce_with_headers(&scenario.output_topic(), misfit, &headers)?;
-    let asked = asked_for()?;
-    ensure!(asked.len() >= 20, "{asked:?}");
-    // A family is shown from its first series on.
-    let mut missing = asked.clone();
+
+    // Every name that a rule or a panel asks for is one that a service has.
+    let names = names_asked_for()?;
+    ensure!(names.len() >= 20, "{names:?}");
+    let failures: BTreeSet<String> = ABOUT_FAILURES.map(str::to_owned).into();
+    let mut missing: BTreeSet<String> = names.difference(&failures).cloned().collect();
     wait_for("every metric that is asked for", LIMIT, || {
-        let mut there: BTreeSet<String> = EXPECTED.iter().map(|name| (*name).to_owned()).collect();
-        for service in [realtime, ingest, index] {
-            there.extend(families(service).unwrap_or_default());
+        // Somebody asks for an answer, too.
+        let _ = http::get(services["serve"], "/queries/top_regions");
+        let mut there = BTreeSet::new();
+        for service in services.values() {
+            there.extend(families(*service).unwrap_or_default());
         }
         missing.retain(|name| !is_there(name, &there));
         Ok(missing.is_empty().then_some(()))
     })
     .with_context(|| format!("no service has {missing:?}"))?;
-    println!("{} names are asked for, and all are there", asked.len());
-    Ok(())
+
+    // And every question of a panel has an answer, with a number in it.
+    let mut questions = panel_questions()?;
+    let count = questions.len();
+    wait_for("an answer to every question", LIMIT, || {
+        let _ = http::get(services["serve"], "/queries/top_regions");
+        let mut open = Vec::new();
+        for question in questions.drain(..) {
+            let answer = prometheus.query(&question)?;
+            let about_failures = ABOUT_FAILURES.iter().any(|name| question.contains(name));
+            if !about_failures && !answer.iter().any(|value| value.is_finite()) {
+                open.push(question);
+            }
+        }
+        questions = open;
+        Ok(questions.is_empty().then_some(()))
+    })
+    .with_context(|| format!("no answer to {questions:#?}"))?;
+    println!(
+        "five services are scraped; {} names are asked for, and all are there; {count} questions of panels are answered",
+        names.len()
+    );
+    wait_for("the alert about the record that does not fit", LIMIT, || {
+        let firing = prometheus.firing()?;
+        Ok(firing
+            .iter()
+            .any(|name| name == "LoginlakeIndexDeadLetters")
+            .then_some(()))
+    })
+}
+
+/// Prometheus with the real rules, but with shorter times: nobody waits ten minutes for a test.
+fn start_prometheus(scenario: &Scenario, jobs: &str) -> Result<Prometheus> {
+    let dir = scenario.dir().join("prometheus");
+    std::fs::create_dir_all(&dir)?;
+    for file in ["alerts.yml", "recording.yml"] {
+        let rules = std::fs::read_to_string(top().join("deploy/prometheus").join(file))?;
+        std::fs::write(dir.join(file), shortened(&rules))?;
+    }
+    let configuration = format!(
+        "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
+         rule_files: [recording.yml, alerts.yml]\n\
+         scrape_configs:\n{jobs}"
+    );
+    Prometheus::start(&dir, &configuration)
+}
+
+/// What the panels of the dashboard ask, as Grafana would ask it.
+fn panel_questions() -> Result<Vec<String>> {
+    let file = top().join("deploy/grafana/dashboards/loginlake.json");
+    let dashboard: Value = serde_json::from_str(&std::fs::read_to_string(file)?)?;
+    let panels = dashboard["panels"].as_array().context("no panels")?;
+    let targets = panels
+        .iter()
+        .flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    targets
+        .map(|target| {
+            let question = target["expr"].as_str().context("no expression")?;
+            Ok(question.replace("$__rate_interval", "10s"))
+        })
+        .collect()
 }
 
 /// The names of a service's metrics, without the suffixes of their series.
@@ -129,15 +206,12 @@ fn is_there(name: &str, there: &BTreeSet<String>) -> bool {
 }
 
 /// The names of our metrics in the rules and in the dashboard. Names that the recording rules make are not of a service.
-fn asked_for() -> Result<BTreeSet<String>> {
-    let read = |file: &str| std::fs::read_to_string(top().join("deploy").join(file)).context(file.to_owned());
-    let dashboard: Value = serde_json::from_str(&read("grafana/dashboards/loginlake.json")?)?;
-    let mut expressions = vec![read("prometheus/alerts.yml")?, read("prometheus/recording.yml")?];
-    for panel in dashboard["panels"].as_array().context("no panels")? {
-        for target in panel["targets"].as_array().into_iter().flatten() {
-            expressions.push(target["expr"].as_str().context("no expression")?.to_owned());
-        }
-    }
+fn names_asked_for() -> Result<BTreeSet<String>> {
+    let read = |file: &str| {
+        std::fs::read_to_string(top().join("deploy/prometheus").join(file)).context(file.to_owned())
+    };
+    let mut expressions = vec![read("alerts.yml")?, read("recording.yml")?];
+    expressions.extend(panel_questions()?);
     let of_a_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | ':');
     let words = expressions.iter().flat_map(|text| text.split(|c| !of_a_name(c)));
     let is_ours = |word: &&str| !word.contains(':') && AREAS.iter().any(|area| word.starts_with(area));
@@ -161,24 +235,14 @@ fn an_ingester_that_dies_is_told_about() -> Result<()> {
     let killed = ingester()?;
     // Without an end, so that data keep coming.
     let _producer = scenario.generate(10_000_000, 7).args(["--rate", "50"]).start()?;
-    // The real rules, with shorter times: nobody waits ten minutes for a test.
-    let dir = scenario.dir().join("prometheus");
-    std::fs::create_dir_all(&dir)?;
-    for file in ["alerts.yml", "recording.yml"] {
-        let rules = std::fs::read_to_string(top().join("deploy/prometheus").join(file))?;
-        std::fs::write(dir.join(file), shortened(&rules))?;
-    }
-    let prometheus = Prometheus::start(
-        &dir,
+    let prometheus = start_prometheus(
+        &scenario,
         &format!(
-            "global: {{scrape_interval: 500ms, evaluation_interval: 500ms}}\n\
-             rule_files: [recording.yml, alerts.yml]\n\
-             scrape_configs:\n\
-             - {{job_name: loginlake-realtime, static_configs: [{{targets: ['{realtime}']}}]}}\n\
+            "- {{job_name: loginlake-realtime, static_configs: [{{targets: ['{realtime}']}}]}}\n\
              - {{job_name: loginlake-ingest, static_configs: [{{targets: ['{ingest}']}}]}}\n"
         ),
     )?;
-    let rows = "loginlake:ingest_rows:rate5m%20%3E%200";
+    let rows = "loginlake:ingest_rows:rate5m > 0";
     wait_for("rows in Prometheus", LIMIT, || {
         Ok((!prometheus.query(rows)?.is_empty()).then_some(()))
     })?;

@@ -1,149 +1,226 @@
-//! `olap query --fresh` while producers (one of them in transactions, some of which it aborts), ingesters and compactors run:
-//! every answer is the count at the offsets that it states, of `logins` and of `rejected`, nothing missed and nothing twice.
-//! What cannot be answered exactly is refused. With its receipt an answer is given again.
+//! `olap query --fresh` while producers (with Kafka timestamps that lie; in transactions, some of which are aborted), ingesters,
+//! compactors, an eraser and vacuum run: every answer is the count at the offsets that it states, whatever columns and times it
+//! asks for, of `logins` and of `rejected`, nothing missed and nothing twice.
 //!
 //! `LOGINLAKE_SCENARIO_QUERIES` sets how many questions are asked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use loginlake_events::Contract;
 use loginlake_kafka::KafkaSettings;
-use loginlake_lake::{Lake, StoreOptions};
+use loginlake_lake::{Lake, StoreOptions, TableName};
 use loginlake_olap::fresh::FreshSource;
+use loginlake_olap::fresh::receipt::Receipt;
 use loginlake_query::print::{Format, Printer};
-use loginlake_query::{QueryEngine, QueryOptions, tables_named};
+use loginlake_query::{QueryEngine, QueryOptions, View, tables_named};
+use loginlake_scenarios::delta_log::DeltaLog;
 use loginlake_scenarios::parts::Part;
+use loginlake_scenarios::process::Program;
 use loginlake_scenarios::scenario::Scenario;
 use loginlake_scenarios::wait::wait_for;
 use loginlake_scenarios::{entries, runner};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 
-const QUERIES: u64 = 60;
-const PARTITIONS: i32 = 4;
-const ROUND: u64 = 60;
-/// Questions between two compactions.
-const QUERIES_PER_COMPACTION: u64 = 8;
-/// Rounds that a producer may be ahead of the questions.
-const ROUNDS_PER_QUERY: u64 = 2;
-const LIMIT: Duration = Duration::from_secs(240);
+#[path = "fresh_answers_are_exact/questions.rs"]
+mod questions;
+#[path = "fresh_answers_are_exact/writers.rs"]
+mod writers;
 
-/// Both tables by Kafka partition: number, sum of offsets, and a sum that tells a wrong pair of offsets from a right one.
-const BOTH_TABLES: &str = "SELECT 'all' AS t, -1 AS p, count(*) AS n, 0 AS s, 0 AS q FROM logins;
-SELECT 'logins' AS t, kafka_partition AS p, count(*) AS n, sum(kafka_offset) AS s, sum(kafka_offset * kafka_offset % 1009) AS q
-FROM logins GROUP BY 2;
-SELECT 'rejected' AS t, kafka_partition AS p, count(*) AS n, sum(kafka_offset) AS s, sum(kafka_offset * kafka_offset % 1009) AS q
-FROM rejected GROUP BY 2";
+use questions::{Counts, Question, Sent, Stated, Truth, lying_record, person, questions, record, records_of};
+use writers::{Plain, erase, vacuum};
+
+const QUERIES: u64 = 1_000;
+const PARTITIONS: i32 = 4;
+/// Records of a round of a producer: each kind of verdict and of Kafka timestamp is among them.
+const ROUND: u64 = 9;
+/// Questions for each round.
+const QUERIES_PER_ROUND: u64 = 4;
+/// Questions that are asked of one state, as the statements of a file are.
+const QUERIES_PER_STATE: u64 = 5;
+/// States that are asked at the same time.
+const ASKERS: u64 = 3;
+/// Each commit makes a file for each date, and in a debug build each file costs a question more than all records of its rows.
+const BATCH_AGE: &str = "5s";
+/// States that are asked by the binary: each starts a process.
+const BY_BINARY: u64 = 6;
+/// Parts of the run after each of which the tables are compacted and vacuumed.
+const MAINTENANCES: u64 = 9;
+/// The people who are erased, each after another part of the run.
+const PERSONS: u64 = 3;
+const LIMIT: Duration = Duration::from_secs(240);
 
 fn main() -> ExitCode {
     runner::main(entries![&[Part::Kafka, Part::Minio];
         every_answer_is_the_count_at_its_offsets,
-        a_receipt_gives_the_answer_again,
-        what_is_gone_is_refused,
-        a_topic_that_was_made_again_is_refused,
     ])
 }
 
-/// Number, sum and second sum of some rows.
-type Sums = (i64, i64, i64);
-/// Sums by table and Kafka partition.
-type Counts = BTreeMap<(String, i64), Sums>;
-
-/// An answer, and the end of each partition that it states.
+/// An answer to a question, and what it states.
 struct Answer {
+    question: usize,
     counts: Counts,
-    ends: BTreeMap<i32, i64>,
-    tail_offsets: i64,
-    version: i64,
+    stated: Stated,
+    /// What the receipt says of `logins`, if it is asked.
+    rows_beyond: Option<u64>,
+    newest_ms: Option<i64>,
+    /// Records that were not decoded.
+    skipped: u64,
+}
+
+/// How far the questions are.
+#[derive(Default)]
+struct Clock {
+    answered: AtomicU64,
+    is_over: AtomicBool,
+}
+
+impl Clock {
+    /// Waits until so many questions are answered; true when it is over.
+    fn wait(&self, number: u64) -> Result<bool> {
+        wait_for("the next question", LIMIT, || {
+            let is_over = self.is_over.load(Ordering::SeqCst);
+            let is_time = is_over || self.answered.load(Ordering::SeqCst) >= number;
+            Ok(is_time.then_some(is_over))
+        })
+    }
+
+    /// Rounds of records, not far ahead of the questions, until the last one is answered.
+    fn produce(&self, mut write: impl FnMut(u64) -> Result<()>) -> Result<()> {
+        for round in 1.. {
+            write(round)?;
+            if self.wait(round * QUERIES_PER_ROUND)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Ends the others when the questions are over, also when one of them failed.
+struct OverAtLast<'a>(&'a Clock);
+
+impl Drop for OverAtLast<'_> {
+    fn drop(&mut self) {
+        self.0.is_over.store(true, Ordering::SeqCst);
+    }
 }
 
 fn every_answer_is_the_count_at_its_offsets() -> Result<()> {
     let scenario = Scenario::new("fresh-answers")?;
     scenario.create_topics_of(PARTITIONS)?;
     let queries = queries()?;
-    let (done, stop) = (AtomicU64::new(0), AtomicBool::new(false));
-    let ingester = || scenario.ingest().args(["--max-batch-age", "300ms"]).start();
-    let ingesters = Mutex::new(vec![ingester()?, ingester()?]);
-    write_plainly(&scenario, "first", 0)?;
-    wait_for_table(&scenario)?;
+    let clock = Clock::default();
+    let ingester = || scenario.ingest().args(["--max-batch-age", BATCH_AGE]).start();
+    let mut ingesters = vec![ingester()?, ingester()?];
+    let plain = Plain::new(&scenario)?;
+    for number in 0..PERSONS {
+        plain.send(records_of(&person(number)))?;
+    }
+    plain.send((0..ROUND).map(|number| lying_record("first", 0, number)))?;
+    let ends = ends_of(&scenario)?;
+    DeltaLog::of(&scenario, "logins").wait_stored(&ends, LIMIT)?;
 
+    let erased = Mutex::new(BTreeMap::new());
+    let vacuumed = AtomicUsize::new(0);
     let answers = std::thread::scope(|scope| {
-        let plain = scope.spawn(|| produce(&done, &stop, |round| write_plainly(&scenario, "plain", round)));
-        let transactional = scope.spawn(|| {
-            let producer = scenario.kafka.transactions("fresh-answers")?;
-            produce(&done, &stop, |round| {
-                producer.begin()?;
-                for number in 0..ROUND {
-                    let (key, payload) = record("txn", round, number);
-                    let partition = i32::try_from(number)? % PARTITIONS;
-                    producer.send(&scenario.input_topic(), partition, &key, &payload)?;
-                }
-                if round.is_multiple_of(3) {
-                    producer.abort()
-                } else {
-                    producer.commit()
-                }
-            })
+        let plainly = scope.spawn(|| {
+            clock.produce(|round| plain.send((0..ROUND).map(|number| lying_record("plain", round, number))))
         });
-        let compactor = scope.spawn(|| {
-            for round in 1.. {
+        let in_transactions = scope.spawn(|| write_in_transactions(&scenario, &clock));
+        let maintained = scope.spawn(|| {
+            for part in 1..=MAINTENANCES {
                 scenario.olap("compact").arg("--all").run_ok(LIMIT)?;
-                if wait_for_query(&done, &stop, round * QUERIES_PER_COMPACTION)? {
+                let number = part * PERSONS / MAINTENANCES;
+                if (part * PERSONS).is_multiple_of(MAINTENANCES) && number <= PERSONS {
+                    let person = person(number - 1);
+                    let version = erase(&scenario, &person)?;
+                    lock(&erased).insert(person, version);
+                }
+                vacuumed.fetch_add(vacuum(&scenario)?, Ordering::SeqCst);
+                if part == MAINTENANCES / 2 {
+                    // One of the ingesters dies, and another takes its place.
+                    ingesters.remove(0).kill();
+                    ingesters.push(ingester()?);
+                }
+                if clock.wait(part * queries / (MAINTENANCES + 1))? {
                     break;
                 }
             }
             anyhow::Ok(())
         });
-        let asked = ask_all(&scenario, queries, &done, || {
-            // One of the ingesters dies, and another takes its place.
-            let mut ingesters = ingesters.lock().unwrap_or_else(PoisonError::into_inner);
-            ingesters.remove(0).kill();
-            ingesters.push(ingester()?);
-            Ok(())
-        });
-        stop.store(true, Ordering::SeqCst);
-        for thread in [plain, transactional, compactor] {
+        let over = OverAtLast(&clock);
+        let asked = ask_all(&scenario, queries, &clock);
+        drop(over);
+        for thread in [plainly, in_transactions, maintained] {
             thread
                 .join()
-                .map_err(|_| anyhow::anyhow!("a producer panicked"))??;
+                .map_err(|_| anyhow::anyhow!("a thread panicked"))??;
         }
         asked
     })?;
-    for process in ingesters.into_inner().unwrap_or_else(PoisonError::into_inner) {
+    for process in ingesters {
         process.terminate(LIMIT)?;
     }
+    println!("vacuum took {} files", vacuumed.into_inner());
+    let erased = erased.into_inner().unwrap_or_else(PoisonError::into_inner);
+    ensure!(!erased.is_empty(), "nobody was erased");
+    judge(&scenario, &answers, &erased)
+}
 
-    let truth = Truth::of(&scenario)?;
+fn judge(scenario: &Scenario, answers: &[Answer], erased: &BTreeMap<String, i64>) -> Result<()> {
+    let truth = Truth::of(scenario.kafka.read_committed(&scenario.input_topic())?, erased)?;
+    ensure!(
+        truth.without_timestamp() > 0,
+        "the broker has given a time to records without one"
+    );
+    let questions = questions();
     for (number, answer) in answers.iter().enumerate() {
-        let expected = truth.at(&answer.ends);
+        let question = &questions[answer.question];
+        let expected = truth.answer(question, &answer.stated);
         ensure!(
             answer.counts == expected,
-            "answer {number} at {:?}, on version {}:\n{:?}\ninstead of\n{expected:?}",
-            answer.ends,
-            answer.version,
+            "answer {number} at {:?}:\n{}\n{:?}\ninstead of\n{expected:?}",
+            answer.stated,
+            question.sql,
             answer.counts
         );
+        truth
+            .check_receipt(&answer.stated, answer.rows_beyond, answer.newest_ms)
+            .with_context(|| format!("the receipt of answer {number} at {:?}", answer.stated))?;
     }
-    let versions: BTreeSet<i64> = answers.iter().map(|answer| answer.version).collect();
-    let with_tail = answers.iter().filter(|answer| answer.tail_offsets > 0).count();
+    let versions: BTreeSet<i64> = answers.iter().map(|answer| answer.stated.version).collect();
+    let beyond = |answer: &&Answer| answer.stated.offsets_beyond() > 0;
+    let with_tail = answers.iter().filter(beyond).count();
+    let with_skipped = answers.iter().filter(|answer| answer.skipped > 0).count();
+    let after_erasure = answers
+        .iter()
+        .filter(|answer| erased.values().any(|version| answer.stated.version >= *version))
+        .count();
     println!(
-        "{} answers are exact: on {} versions, {with_tail} with records beyond the table, {} offsets at most",
+        "{} answers are exact: on {} versions, {after_erasure} of them after an erasure; {with_tail} with records beyond the \
+         table, {} offsets at most; {with_skipped} without decoding all of them",
         answers.len(),
         versions.len(),
         answers
             .iter()
-            .map(|answer| answer.tail_offsets)
+            .map(|answer| answer.stated.offsets_beyond())
             .max()
-            .unwrap_or_default()
+            .unwrap_or_default(),
     );
     ensure!(
         with_tail * 2 > answers.len() && versions.len() > 2,
         "the table did not move, or nothing was beyond it"
+    );
+    ensure!(with_skipped > 0, "no filter by time has skipped a record");
+    ensure!(
+        (1..answers.len()).contains(&after_erasure),
+        "no question came before an erasure, or none after it"
     );
     Ok(())
 }
@@ -160,12 +237,7 @@ fn queries() -> Result<u64> {
 }
 
 /// Asks, most of the time in this process, and now and then by the binary.
-fn ask_all(
-    scenario: &Scenario,
-    queries: u64,
-    done: &AtomicU64,
-    halfway: impl Fn() -> Result<()>,
-) -> Result<Vec<Answer>> {
+fn ask_all(scenario: &Scenario, queries: u64, clock: &Clock) -> Result<Vec<Answer>> {
     let runtime = Runtime::new()?;
     let lake = lake(scenario)?;
     let source = FreshSource::new(
@@ -174,83 +246,150 @@ fn ask_all(
         Contract::default(),
         None,
     )?;
-    let mut answers = Vec::new();
-    let (mut took, by_binary_every) = (Vec::new(), (queries / 6).max(1));
-    for number in 0..queries {
-        if number == queries / 2 {
-            halfway()?;
+    let questions = questions();
+    let next = AtomicU64::new(0);
+    let found = Mutex::new((Vec::new(), Vec::new()));
+    let states = queries.div_ceil(QUERIES_PER_STATE);
+    let by_binary_every = (states / BY_BINARY).max(1);
+    let began = Instant::now();
+    let ask = || {
+        loop {
+            let state = next.fetch_add(1, Ordering::SeqCst);
+            if clock.answered.load(Ordering::SeqCst) >= queries {
+                return anyhow::Ok(());
+            }
+            let asked = Instant::now();
+            let answers = if state % by_binary_every == by_binary_every - 1 {
+                vec![by_binary(scenario, &questions[0])?]
+            } else {
+                let numbers = state * QUERIES_PER_STATE..(state + 1) * QUERIES_PER_STATE;
+                let of_state = numbers.map(|number| number as usize % questions.len());
+                let options = QueryOptions {
+                    // Operators for one partition are others than those for several.
+                    target_partitions: 1 + state as usize % 2,
+                    ..QueryOptions::default()
+                };
+                runtime.block_on(in_process(
+                    (&lake, &source),
+                    options,
+                    &questions,
+                    of_state.collect(),
+                ))?
+            };
+            let count = answers.len() as u64;
+            let mut found = lock(&found);
+            found.0.extend(answers);
+            found.1.push(asked.elapsed());
+            drop(found);
+            let answered = clock.answered.fetch_add(count, Ordering::SeqCst) + count;
+            if answered / 100 > (answered - count) / 100 {
+                println!("{answered} of {queries} queries after {:?}", began.elapsed());
+            }
         }
-        let answer = if number % by_binary_every == by_binary_every - 1 {
-            by_binary(scenario)?
-        } else {
-            let began = Instant::now();
-            let answer = runtime.block_on(in_process(&lake, &source))?;
-            took.push(began.elapsed());
-            answer
-        };
-        answers.push(answer);
-        done.store(number + 1, Ordering::SeqCst);
-        if (number + 1) % 100 == 0 {
-            println!("{} of {queries} queries", number + 1);
-        }
-    }
+    };
+    std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..ASKERS).map(|_| scope.spawn(ask)).collect();
+        askers.into_iter().try_for_each(|asker| {
+            let asked = asker.join();
+            asked.map_err(|_| anyhow::anyhow!("an asker panicked"))?
+        })
+    })?;
+    let (answers, mut took) = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     took.sort();
     if let (Some(median), Some(slowest)) = (took.get(took.len() / 2), took.last()) {
-        println!("in this process: median {median:?}, slowest {slowest:?}");
+        println!(
+            "{QUERIES_PER_STATE} of a state, {ASKERS} states at a time: median {median:?}, slowest {slowest:?}"
+        );
     }
     Ok(answers)
 }
 
-async fn in_process(lake: &Lake, source: &Arc<FreshSource>) -> Result<Answer> {
-    let fresh = source.newest(lake, &tables_named(BOTH_TABLES)).await?;
-    let engine = QueryEngine::open_view(lake, QueryOptions::default(), fresh.view)?;
-    let mut printer = Printer::new(Format::Ndjson, None, Vec::new());
-    engine.run(BOTH_TABLES, "scenario", &mut printer).await?;
+/// Some questions of one state.
+async fn in_process(
+    (lake, source): (&Lake, &Arc<FreshSource>),
+    options: QueryOptions,
+    questions: &[Question],
+    of_state: Vec<usize>,
+) -> Result<Vec<Answer>> {
+    let texts: Vec<&str> = of_state
+        .iter()
+        .map(|index| questions[*index].sql.as_str())
+        .collect();
+    let all = texts.join(";\n");
+    let fresh = source.newest(lake, &tables_named(&all)).await?;
+    let View::Fresh(view) = &fresh.view else {
+        bail!("the view of a fresh answer is not fresh");
+    };
+    let version = view.snapshots[&TableName::Logins]
+        .as_ref()
+        .map(|table| table.version);
     let partitions = &fresh.position.partitions;
-    let version = engine.pinned_versions().get("logins").copied().flatten();
-    Ok(Answer {
-        counts: counts_of(&String::from_utf8(printer.into_inner())?)?,
-        ends: partitions.iter().map(|(p, range)| (*p, range.to)).collect(),
-        tail_offsets: partitions.values().map(|range| range.to - range.from).sum(),
-        version: version.context("logins was not asked")?,
-    })
+    let stated = Stated {
+        version: version.context("logins is not there")?,
+        ranges: partitions
+            .iter()
+            .map(|(p, range)| (*p, (range.from, range.to)))
+            .collect(),
+    };
+    let engine = QueryEngine::open_view(lake, options, fresh.view)?;
+    let mut answers = Vec::new();
+    for (index, sql) in of_state.into_iter().zip(texts) {
+        let mut printer = Printer::new(Format::Ndjson, None, Vec::new());
+        engine.run(sql, "scenario", &mut printer).await?;
+        let asked = Some((&fresh.position, fresh.tail.as_ref()));
+        let facts = engine.table_facts();
+        let receipt = Receipt::new(lake.uri(), ("scenario", sql), chrono::Utc::now(), &facts, asked);
+        let logins = receipt.tables.get("logins");
+        let rows = [TableName::Logins, TableName::Rejected].map(|table| fresh.tail.rows(table));
+        answers.push(Answer {
+            question: index,
+            counts: counts_of(&String::from_utf8(printer.into_inner())?)?,
+            stated: stated.clone(),
+            rows_beyond: logins.and_then(|table| table.rows_beyond),
+            newest_ms: receipt.newest_event.map(|time| time.timestamp_millis()),
+            skipped: rows.into_iter().flatten().map(|rows| rows.skipped).sum(),
+        });
+    }
+    Ok(answers)
 }
 
-fn by_binary(scenario: &Scenario) -> Result<Answer> {
-    let file = scenario.dir().join("receipt.json");
+fn by_binary(scenario: &Scenario, question: &Question) -> Result<Answer> {
+    let file = tempfile::NamedTempFile::new_in(scenario.dir())?;
     let output = fresh_query(scenario)
-        .args(["--format", "ndjson", "-e", BOTH_TABLES, "--receipt"])
-        .arg(&file)
+        .args(["--format", "ndjson", "-e", &question.sql, "--receipt"])
+        .arg(file.path())
         .run_ok(LIMIT)?;
-    let receipt: Value = serde_json::from_slice(&std::fs::read(&file)?)?;
-    let partitions = receipt["fresh"]["partitions"]
-        .as_object()
-        .context("no partitions")?;
-    let mut ends = BTreeMap::new();
-    let mut tail_offsets = 0;
-    for (partition, range) in partitions {
-        let (from, to) = (number(&range["from"])?, number(&range["to"])?);
-        ends.insert(partition.parse()?, to);
-        tail_offsets += to - from;
-    }
+    let receipt: Receipt = serde_json::from_slice(&std::fs::read(file.path())?)?;
     let counts = counts_of(&output.stdout)?;
-    let beyond = number(&receipt["tables"]["logins"]["rows_beyond"])?;
-    let in_table = number(&receipt["tables"]["logins"]["rows"])?;
+    let logins = &receipt.tables["logins"];
+    let (rows, beyond) = (
+        logins.rows.context("no rows")?,
+        logins.rows_beyond.context("not counted")?,
+    );
     let all = counts.get(&("all".to_owned(), -1)).context("no count of all")?;
     ensure!(
-        beyond + in_table == all.0,
+        i64::try_from(rows + beyond)? == all.0,
         "{receipt} does not add up to {} rows",
         all.0
     );
+    let partitions = &receipt.fresh.as_ref().context("not fresh")?.partitions;
     Ok(Answer {
+        question: 0,
         counts,
-        ends,
-        tail_offsets,
-        version: number(&receipt["tables"]["logins"]["version"])?,
+        stated: Stated {
+            version: logins.version.context("no version")?,
+            ranges: partitions
+                .iter()
+                .map(|(p, range)| (*p, (range.from, range.to)))
+                .collect(),
+        },
+        rows_beyond: logins.rows_beyond,
+        newest_ms: receipt.newest_event.map(|time| time.timestamp_millis()),
+        skipped: 0,
     })
 }
 
-fn fresh_query(scenario: &Scenario) -> loginlake_scenarios::process::Program {
+fn fresh_query(scenario: &Scenario) -> Program {
     scenario.olap("query").arg("--fresh").args([
         "--brokers",
         &scenario.kafka.brokers(),
@@ -269,225 +408,46 @@ fn counts_of(ndjson: &str) -> Result<Counts> {
     let mut counts = Counts::new();
     for line in ndjson.lines() {
         let row: Value = serde_json::from_str(line)?;
-        let table = row["t"].as_str().context("no table")?.to_owned();
-        let sums = (number(&row["n"])?, number(&row["s"])?, number(&row["q"])?);
-        counts.insert((table, number(&row["p"])?), sums);
+        let number = |name: &str| {
+            let value = &row[name];
+            value
+                .as_i64()
+                .with_context(|| format!("{name} is no number: {row}"))
+        };
+        let of = row["t"].as_str().context("no table")?.to_owned();
+        let sums = (number("n")?, number("s")?, number("q")?);
+        counts.insert((of, number("p")?), sums);
     }
     Ok(counts)
 }
 
-fn number(value: &Value) -> Result<i64> {
-    value.as_i64().with_context(|| format!("no number: {value}"))
+/// The end of each partition, of which nothing is undecided.
+fn ends_of(scenario: &Scenario) -> Result<BTreeMap<i32, i64>> {
+    let mut ends = BTreeMap::new();
+    for record in scenario.kafka.read_committed(&scenario.input_topic())? {
+        ends.insert(record.partition, record.offset + 1);
+    }
+    Ok(ends)
 }
 
-/// Every record of the topic and which table it belongs to, which its key says.
-struct Truth(Vec<(i32, i64, bool)>);
-
-impl Truth {
-    fn of(scenario: &Scenario) -> Result<Truth> {
-        let mut records = Vec::new();
-        for record in scenario.kafka.read_committed(&scenario.input_topic())? {
-            let key = String::from_utf8(record.key.unwrap_or_default())?;
-            records.push((record.partition, record.offset, !key.ends_with("bad")));
-        }
-        Ok(Truth(records))
-    }
-
-    fn at(&self, ends: &BTreeMap<i32, i64>) -> Counts {
-        let mut counts = Counts::from([(("all".to_owned(), -1), (0, 0, 0))]);
-        for (partition, offset, is_good) in &self.0 {
-            if ends.get(partition).is_none_or(|end| offset >= end) {
-                continue;
-            }
-            let table = if *is_good { "logins" } else { "rejected" };
-            let sums = counts
-                .entry((table.to_owned(), i64::from(*partition)))
-                .or_default();
-            *sums = (sums.0 + 1, sums.1 + offset, sums.2 + offset * offset % 1009);
-            if *is_good {
-                counts.entry(("all".to_owned(), -1)).or_default().0 += 1;
-            }
-        }
-        counts
-    }
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Rounds of records, not far ahead of the questions, until the last one is answered.
-fn produce(done: &AtomicU64, stop: &AtomicBool, write: impl Fn(u64) -> Result<()>) -> Result<()> {
-    for round in 1.. {
-        write(round)?;
-        if wait_for_query(done, stop, (round / ROUNDS_PER_QUERY).saturating_sub(1))? {
-            break;
+/// One of three transactions is aborted.
+fn write_in_transactions(scenario: &Scenario, clock: &Clock) -> Result<()> {
+    let producer = scenario.kafka.transactions("fresh-answers")?;
+    clock.produce(|round| {
+        producer.begin()?;
+        for number in 0..ROUND {
+            let Sent { key, payload, .. } = record("txn", round, number);
+            let partition = i32::try_from(number)? % PARTITIONS;
+            producer.send(&scenario.input_topic(), partition, &key, &payload)?;
         }
-    }
-    Ok(())
-}
-
-/// Waits until so many questions are answered; true when it was the last one.
-fn wait_for_query(done: &AtomicU64, stop: &AtomicBool, number: u64) -> Result<bool> {
-    wait_for("the next question", LIMIT, || {
-        let is_over = stop.load(Ordering::SeqCst);
-        let is_time = is_over || done.load(Ordering::SeqCst) >= number;
-        Ok(is_time.then_some(is_over))
+        if round.is_multiple_of(3) {
+            producer.abort()
+        } else {
+            producer.commit()
+        }
     })
-}
-
-fn write_plainly(scenario: &Scenario, name: &str, round: u64) -> Result<()> {
-    let records = (0..ROUND).map(|number| record(name, round, number));
-    scenario.kafka.produce(&scenario.input_topic(), records)
-}
-
-/// One of nine is bad, and its key says so. The good ones are of three dates.
-fn record(name: &str, round: u64, number: u64) -> (String, Vec<u8>) {
-    let is_bad = number % 9 == 4;
-    let key = format!("{name}-{round}-{number}-{}", if is_bad { "bad" } else { "good" });
-    let seconds = 1_741_000_000 + (round % 3) * 86_400 + number;
-    let ip = if is_bad { "nowhere" } else { "108.228.145.239" };
-    let payload = format!(
-        r#"{{"user_id":"a6397988-1649-4859-ae5f-{:012x}","app_version":"2.3.0","ip":"{ip}","locale":"RI","device_id":"d-{number}","timestamp":{seconds},"device_type":"iOS"}}"#,
-        round * ROUND + number
-    );
-    (key, payload.into_bytes())
-}
-
-fn wait_for_table(scenario: &Scenario) -> Result<()> {
-    // The version after the one that makes it says where partitions begin.
-    let file = format!("lake/logins/_delta_log/{:020}.json", 1);
-    wait_for("the offsets of the table logins", LIMIT, || {
-        Ok(scenario.minio.get(&scenario.bucket(), &file)?.map(drop))
-    })
-}
-
-/// The rows themselves, the time of their processing among them.
-const ROWS: &str = "SELECT * FROM logins ORDER BY kafka_partition, kafka_offset;
-SELECT * FROM rejected ORDER BY kafka_partition, kafka_offset";
-
-fn a_receipt_gives_the_answer_again() -> Result<()> {
-    let scenario = Scenario::new("receipts")?;
-    scenario.create_topics_of(PARTITIONS)?;
-    write_plainly(&scenario, "table", 1)?;
-    to_the_end(&scenario)?;
-    let ask = |arguments: &[&str]| -> Result<String> {
-        let program = scenario.olap("query").args(["--format", "ndjson", "-e", ROWS]);
-        Ok(program.args(arguments).run_ok(LIMIT)?.stdout)
-    };
-    let (brokers, topic) = (scenario.kafka.brokers(), scenario.input_topic());
-    let of_topic = ["--brokers", &brokers, "--input-topic", &topic];
-    let receipt = |name: &str| scenario.dir().join(name).display().to_string();
-    let (at_table, at_topic) = (receipt("table.json"), receipt("topic.json"));
-
-    let before = ask(&["--receipt", &at_table])?;
-    let began = Instant::now();
-    write_plainly(&scenario, "beyond", 2)?;
-    let fresh_arguments = [&["--fresh", "--receipt", &at_topic], &of_topic[..]].concat();
-    let fresh = ask(&fresh_arguments)?;
-    println!(
-        "from the first record sent to the answer that has it: {:?}",
-        began.elapsed()
-    );
-    assert_eq!(u64::try_from(before.lines().count())?, ROUND);
-    assert_eq!(u64::try_from(fresh.lines().count())?, 2 * ROUND);
-    ensure!(fresh != ask(&[])?, "without --fresh the table answers");
-
-    to_the_end(&scenario)?;
-    scenario.olap("compact").arg("--all").run_ok(LIMIT)?;
-    write_plainly(&scenario, "later", 3)?;
-    to_the_end(&scenario)?;
-    assert_eq!(ask(&["--at", &at_table])?, before);
-    let again = [&["--at", &at_topic], &of_topic[..]].concat();
-    assert_eq!(ask(&again)?, fresh);
-
-    let written: Value = serde_json::from_slice(&std::fs::read(&at_table)?)?;
-    let version = number(&written["tables"]["logins"]["version"])?.to_string();
-    assert_eq!(ask(&["--at", &version])?, before);
-    let asked_at = written["asked_at"].as_str().context("no time")?;
-    assert_eq!(ask(&["--at", asked_at])?, before);
-    assert_eq!(u64::try_from(ask(&[])?.lines().count())?, 3 * ROUND);
-
-    let early = scenario
-        .olap("query")
-        .args(["-e", ROWS, "--at", "2020-01-01"])
-        .run(LIMIT)?;
-    assert_eq!(early.code, 1, "{}", early.stderr);
-    let wrong = scenario
-        .olap("query")
-        .args(["-e", ROWS, "--at", "yesterday"])
-        .run(LIMIT)?;
-    assert_eq!(wrong.code, 2, "{}", wrong.stderr);
-    Ok(())
-}
-
-fn what_is_gone_is_refused() -> Result<()> {
-    let scenario = Scenario::new("fresh-retention")?;
-    scenario.create_topics_of(1)?;
-    write_plainly(&scenario, "table", 1)?;
-    to_the_end(&scenario)?;
-    write_plainly(&scenario, "beyond", 2)?;
-    let receipt = scenario.dir().join("receipt.json").display().to_string();
-    let count = ["-e", "SELECT count(*) FROM logins"];
-    let query = || fresh_query(&scenario).args(count);
-    query().args(["--receipt", &receipt]).run_ok(LIMIT)?;
-    let below = i64::try_from(ROUND)?;
-    // Up to what the table has: nothing is missing.
-    scenario.kafka.delete_records(&scenario.input_topic(), 0, below)?;
-    query().run_ok(LIMIT)?;
-    scenario
-        .kafka
-        .delete_records(&scenario.input_topic(), 0, below + 1)?;
-    let refused = query().run(LIMIT)?;
-    assert_eq!(refused.code, 3, "{}", refused.stderr);
-    ensure!(refused.stderr.contains("retention"), "{}", refused.stderr);
-    assert_eq!(refused.stdout, "");
-    let again = scenario.olap("query").args(count).args([
-        "--brokers",
-        &scenario.kafka.brokers(),
-        "--input-topic",
-        &scenario.input_topic(),
-        "--at",
-        &receipt,
-    ]);
-    let refused = again.run(LIMIT)?;
-    assert_eq!(refused.code, 3, "{}", refused.stderr);
-    scenario.olap("query").args(count).run_ok(LIMIT)?;
-    Ok(())
-}
-
-fn a_topic_that_was_made_again_is_refused() -> Result<()> {
-    let scenario = Scenario::new("fresh-made-again")?;
-    scenario.create_topics_of(1)?;
-    write_plainly(&scenario, "table", 1)?;
-    to_the_end(&scenario)?;
-    let topic = scenario.input_topic();
-    scenario.kafka.delete_topic(&topic)?;
-    scenario.kafka.create_topic(&topic, 1)?;
-    // As many again: by the offsets alone it could be the same topic.
-    write_plainly(&scenario, "other", 1)?;
-    let query = fresh_query(&scenario).args(["-e", "SELECT count(*) FROM logins"]);
-    let refused = query.run(LIMIT)?;
-    assert_eq!(refused.code, 3, "{}", refused.stderr);
-    ensure!(refused.stderr.contains("made again"), "{}", refused.stderr);
-    let other = scenario.olap("query").arg("--fresh").args([
-        "--brokers",
-        &scenario.kafka.brokers(),
-        "--input-topic",
-        &scenario.output_topic(),
-        "-e",
-        "SELECT count(*) FROM logins",
-    ]);
-    let other = other.run(LIMIT)?;
-    if other.code != 1 {
-        bail!(
-            "a topic that the lake knows nothing of: {} {}",
-            other.code,
-            other.stderr
-        );
-    }
-    let hourly = fresh_query(&scenario).args(["-e", "SELECT count(*) FROM logins_hourly"]);
-    assert_eq!(hourly.run(LIMIT)?.code, 2);
-    Ok(())
-}
-
-fn to_the_end(scenario: &Scenario) -> Result<()> {
-    scenario.ingest().arg("--exit-at-end").run_ok(LIMIT)?;
-    Ok(())
 }

@@ -487,6 +487,7 @@ fn the_commands_of_deploy_are_taken() -> Result<()> {
         "deploy/systemd",
         "deploy/kubernetes/base",
         "deploy/kubernetes/cronjobs",
+        "deploy/kubernetes/search",
     ] {
         let place = top().join(place);
         let mut files = Vec::new();

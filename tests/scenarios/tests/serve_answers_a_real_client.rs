@@ -164,7 +164,7 @@ fn nobody_is_served_by_accident() -> Result<()> {
             .args(["--http", &remote, "--queries"])
             .arg(queries)
     };
-    refused(elsewhere(&queries), "--token-file")?;
+    refused(elsewhere(&queries), "--http-token-file")?;
     let weak = scenario.dir().join("weak");
     fs::write(&weak, "short\n")?;
     refused(elsewhere(&queries).arg("--token-file").arg(&weak), "openssl rand")?;

@@ -4,13 +4,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use loginlake_scenarios::kafka::Record;
 use loginlake_scenarios::opensearch::OpenSearch;
 use loginlake_scenarios::parts::{Part, top};
 use loginlake_scenarios::process::Program;
+use loginlake_scenarios::saved_objects::SavedObjects;
 use loginlake_scenarios::scenario::{Scenario, events, free_port};
 use loginlake_scenarios::{entries, http, runner};
 use serde_json::{Value, json};
@@ -123,7 +124,197 @@ fn the_index_holds_each_login_once() -> Result<()> {
             .map(|found| found.keys().cloned().collect::<Vec<_>>()),
         Some(vec!["logins-2025.03".to_owned()])
     );
-    panels_answer(&node, &logins)
+    panels_answer(&node, &logins)?;
+    a_closed_month_holds_up_its_own_items_only(&node, &scenario, &indexer)?;
+    speed(&scenario, &node, count)?;
+    drop(node);
+    the_dashboard_is_whole_and_shows_the_last_minutes(&scenario)
+}
+
+/// One month takes no writes: its items are sent again until it does, and the others are stored meanwhile.
+fn a_closed_month_holds_up_its_own_items_only(
+    node: &OpenSearch,
+    scenario: &Scenario,
+    indexer: &impl Fn(&str, u16) -> Program,
+) -> Result<()> {
+    const EACH: usize = 20;
+    node.ask("PUT", "/logins-2025.04", None)?;
+    let block = |on: bool| {
+        let settings = json!({"index.blocks.write": on});
+        node.ask("PUT", "/logins-2025.04/_settings", Some(&settings))
+    };
+    block(true)?;
+    let closed_from = 1_743_500_000;
+    for (month, second) in [(97, 1_741_000_000), (98, closed_from)] {
+        for offset in 0..EACH {
+            let partition = month.to_string();
+            let offset = offset.to_string();
+            let headers = [
+                ("source.topic", "user-login"),
+                ("source.partition", partition.as_str()),
+                ("source.offset", offset.as_str()),
+            ];
+            let login = json!({"timestamp": second, "login_hour": 1}).to_string();
+            scenario
+                .kafka
+                .produce_with_headers(&scenario.output_topic(), &login, &headers)?;
+        }
+    }
+    let held = |month: &str| -> Result<usize> {
+        let ids = node.ids(month)?;
+        Ok(ids.iter().filter(|id| id.starts_with("user-login:9")).count())
+    };
+    let port = free_port()?;
+    // The group that has read all but these.
+    let mut running = indexer("index-replay", port).start()?;
+    running.wait_until("the items of the open month", LIMIT, || {
+        Ok((held("logins-2025.03")? == EACH).then_some(()))
+    })?;
+    running.wait_until("items that are sent again", LIMIT, || {
+        let again = http::metric(http::loopback(port), "index_retried_records_total")?;
+        let ready = http::get(http::loopback(port), "/health/ready")?;
+        Ok((again > 0.0 && ready.body.contains("does not take")).then_some(()))
+    })?;
+    ensure!(held("logins-2025.04")? == 0, "a closed month took something");
+    block(false)?;
+    running.wait_until("the rest", LIMIT, || {
+        Ok((held("logins-2025.04")? == EACH).then_some(()))
+    })?;
+    running.wait_until("readiness", LIMIT, || {
+        let ready = http::get(http::loopback(port), "/health/ready")?;
+        Ok((ready.status == 200).then_some(()))
+    })?;
+    let letters = http::metric(http::loopback(port), "index_dead_letters_total")?;
+    ensure!(letters == 0.0, "what is refused for now is no dead letter");
+    running.terminate(LIMIT)?;
+    println!("a month that takes no writes holds up its own {EACH} items only");
+    Ok(())
+}
+
+/// How fast an empty index is filled, with the settings that are built in. In a release build, and with
+/// LOGINLAKE_SCENARIO_EVENTS=1000000, that is a figure; here it is a line in the log.
+fn speed(scenario: &Scenario, node: &OpenSearch, count: u64) -> Result<()> {
+    let started = Instant::now();
+    Program::ours("realtime", scenario.dir())
+        .args(["index", "--exit-at-end", "--http", "none"])
+        .args([
+            "--brokers",
+            &scenario.kafka.brokers(),
+            "--group-id",
+            "index-speed",
+        ])
+        .args(["--output-topic", &scenario.output_topic()])
+        .args(["--index-url", &node.url(), "--index-name", "speed"])
+        .args([
+            "--index-dead-letter-topic",
+            "index-speed.letters",
+            "--create-topics",
+        ])
+        .run_ok(LIMIT)?;
+    let seconds = started.elapsed().as_secs_f64();
+    let documents = node.ids("speed")?.len();
+    ensure!(documents as u64 >= count * 9 / 10, "{documents} documents");
+    println!(
+        "speed: {documents} documents in {seconds:.1} s, start and end of the process included: {:.0} a second",
+        documents as f64 / seconds
+    );
+    Ok(())
+}
+
+/// What is imported into OpenSearch Dashboards fits together, and its panels show what happened in the last 15 minutes.
+fn the_dashboard_is_whole_and_shows_the_last_minutes(scenario: &Scenario) -> Result<()> {
+    // An index of its own, with nothing old in it.
+    let node = OpenSearch::start(&scenario.dir().join("opensearch-live"))?;
+    let live = Scenario::new("index-live")?;
+    live.create_topics()?;
+    let recent = 400;
+    Program::ours("generate", live.dir())
+        .args([
+            "--brokers",
+            &live.kafka.brokers(),
+            "--input-topic",
+            &live.input_topic(),
+        ])
+        .args(["--count", &recent.to_string(), "--seed", "5"])
+        .run_ok(LIMIT)?;
+    live.realtime().arg("--exit-at-end").run_ok(LIMIT)?;
+    Program::ours("realtime", live.dir())
+        .args([
+            "index",
+            "--exit-at-end",
+            "--http",
+            "none",
+            "--brokers",
+            &live.kafka.brokers(),
+        ])
+        .args(["--output-topic", &live.output_topic(), "--group-id", "index-live"])
+        .args([
+            "--index-dead-letter-topic",
+            "index-live.letters",
+            "--create-topics",
+        ])
+        .args(["--index-url", &node.url()])
+        .run_ok(LIMIT)?;
+    node.ask("POST", "/logins/_refresh", None)?;
+    let objects = SavedObjects::read(&top().join("deploy/opensearch/dashboard.ndjson"))?;
+    let mapping = node.ask("GET", "/logins/_mapping", None)?;
+    objects.check(&mapping)?;
+    let records = live.kafka.read_committed(&live.output_topic())?;
+    let (_, logins) = expected(&live, &records)?;
+    let span = objects.time_span()?;
+    let newest = logins
+        .iter()
+        .filter_map(|login| login["timestamp"].as_i64())
+        .max();
+    println!("newest login: {newest:?}; {} logins", logins.len());
+    let mut shown = Vec::new();
+    for (title, aggregations) in objects.questions()? {
+        let query = json!({
+            "size": 0,
+            "track_total_hits": true,
+            "query": {"bool": {"filter": [{"range": {span.field.as_str(): {"gte": span.from, "lte": span.to}}}]}},
+            "aggs": aggregations,
+        });
+        let answer = node.ask("POST", "/logins-*/_search", Some(&query))?;
+        let total = answer["hits"]["total"]["value"].as_u64().context("no total")?;
+        ensure!(
+            total == logins.len() as u64,
+            "{title}: {total} logins in the last minutes: {answer}"
+        );
+        let counted = leaves(&answer["aggregations"]);
+        ensure!(
+            counted.is_none_or(|counted| counted == total),
+            "{title}: {counted:?} of {total}"
+        );
+        shown.push(title);
+    }
+    ensure!(shown.len() >= 9, "{shown:?}");
+    println!(
+        "{} panels show the {} logins of the last minutes: {}",
+        shown.len(),
+        logins.len(),
+        shown.join(", ")
+    );
+    Ok(())
+}
+
+/// The sum of the innermost buckets; `None` without buckets.
+fn leaves(aggregations: &Value) -> Option<u64> {
+    let buckets = aggregations
+        .as_object()?
+        .values()
+        .find_map(|found| found["buckets"].as_array())?;
+    let of_bucket = |bucket: &Value| {
+        let inner = bucket
+            .as_object()?
+            .iter()
+            .find(|(_, value)| value["buckets"].is_array());
+        match inner {
+            Some((name, value)) => leaves(&json!({name: value})),
+            None => bucket["doc_count"].as_u64(),
+        }
+    };
+    Some(buckets.iter().filter_map(of_bucket).sum())
 }
 
 /// The ids that documents have to have, and the logins themselves.
