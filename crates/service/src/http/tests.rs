@@ -1,3 +1,5 @@
+//! What the doors let through, over real connections.
+
 use super::access::{Access, Token};
 use super::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
