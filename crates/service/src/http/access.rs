@@ -2,7 +2,7 @@
 //!
 //! Without a token a request must name this machine as its host: otherwise a page of somebody else, open in a browser here,
 //! could ask by a name of its own that it lets point to loopback. A person's browser trades the token for a cookie
-//! ([`super::login`]), so that pages with event streams work.
+//! (`login`), so that pages with event streams work.
 
 use std::fmt;
 use std::net::IpAddr;
