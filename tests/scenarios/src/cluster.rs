@@ -90,16 +90,29 @@ impl<'a> Cluster<'a> {
     /// # Errors
     /// When no port is free.
     pub fn executor(&self) -> Result<Program> {
+        self.executor_with("", "")
+    }
+
+    /// The same with another value for one of its flags.
+    ///
+    /// # Errors
+    /// When no port is free.
+    pub fn executor_with(&self, flag: &str, value: &str) -> Result<Program> {
         let (port, control_port) = (free_port()?, free_port()?);
-        let program = self.scenario.olap("executor").args(["--http", "none"]);
-        Ok(program
-            .args(["--scheduler", &self.address()])
-            .args(["--bind", &http::loopback(port).to_string()])
-            .args(["--control-port", &control_port.to_string()])
-            .arg("--work-dir")
-            .arg(self.work_dir())
-            .args(["--vcores", "2", "--memory-limit", "256MiB"])
-            .env("LOGINLAKE_LOG_FORMAT", "text"))
+        let flags = [
+            ("--http", "none".to_owned()),
+            ("--scheduler", self.address()),
+            ("--bind", http::loopback(port).to_string()),
+            ("--control-port", control_port.to_string()),
+            ("--work-dir", self.work_dir().display().to_string()),
+            ("--vcores", "2".to_owned()),
+            ("--memory-limit", "256MiB".to_owned()),
+        ];
+        let program = self.scenario.olap("executor");
+        let program = flags.iter().fold(program, |program, (name, usual)| {
+            program.args([*name, if *name == flag { value } else { usual.as_str() }])
+        });
+        Ok(program.env("LOGINLAKE_LOG_FORMAT", "text"))
     }
 
     /// Waits until exactly so many executors live.

@@ -141,7 +141,7 @@ mod with_ballista {
             .map_err(|error| ExitError::failed(format!("cannot catch signals: {error}")))?;
         let http = args.http.resolve(file, Service::Executor)?;
         let options = args.options(file)?;
-        listen_for_log()?;
+        listen_for_log();
         let (metrics, health) = (Metrics::new("executor"), Health::new());
         let connected = Gauge::default();
         metrics.register(|registry| {

@@ -130,9 +130,9 @@ mod with_ballista {
     }
 
     /// What Ballista says with the crate log goes where ours goes.
-    pub fn listen_for_log() -> Result<(), ExitError> {
-        LogTracer::init_with_filter(LevelFilter::current().as_log())
-            .map_err(|error| ExitError::failed(format!("cannot take Ballista's log: {error}")))
+    pub fn listen_for_log() {
+        // An error means that it does already: Ballista's own features make our subscriber take it.
+        let _ = LogTracer::init_with_filter(LevelFilter::current().as_log());
     }
 
     /// Runs it until SIGTERM.
@@ -150,7 +150,7 @@ mod with_ballista {
                 SHORTEST_TIMEOUT.as_secs()
             )));
         }
-        listen_for_log()?;
+        listen_for_log();
         let scheduler = Scheduler::bind(SchedulerOptions {
             bind: args.bind,
             advertise,

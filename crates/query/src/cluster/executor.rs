@@ -10,10 +10,10 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ballista_core::registry::BallistaFunctionRegistry;
-use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine};
+use ballista_executor::execution_engine::ExecutionEngine;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::ExecutorHealth;
 use datafusion::execution::SessionStateDefaults;
@@ -22,6 +22,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use loginlake_lake::Lake;
 use uuid::Uuid;
 
+use super::engine::Engine;
 pub use super::fail_point::FailPoint;
 use super::fail_point::Standing;
 use super::store::OnlyLake;
@@ -33,6 +34,9 @@ use crate::session::scalar_functions;
 const REACH_LIMIT: Duration = Duration::from_secs(5);
 /// How often the scheduler hears of it.
 const HEARTBEAT_SECS: u64 = 3;
+/// Ballista gives a scheduler up after five signs of life without an answer.
+const ABANDONED_AFTER: Duration = Duration::from_secs(5 * HEARTBEAT_SECS + 5);
+const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// Results of a scheduler that never asked for their removal.
 const KEEP_RESULTS_SECS: u64 = 6 * 3600;
 const CLEAN_INTERVAL_SECS: u64 = 600;
@@ -97,10 +101,29 @@ pub async fn run(options: ExecutorOptions, watch: ExecutorWatch) -> Result<(), C
         is_free(address)?;
     }
     reach(&options.scheduler).await?;
-    let config = config(options, folder.path(), watch)?;
-    let ended = start_executor_process(Arc::new(config)).await;
+    let config = config(options, folder.path(), watch.clone())?;
+    let ended = tokio::select! {
+        ended = start_executor_process(Arc::new(config)) => ended,
+        // Ballista itself waits for the end of what runs, although nobody can be told any more.
+        () = abandoned(&watch) => Ok(()),
+    };
     folder.remove();
     ended.map_err(|error| ClusterError::Ended(format!("the executor ended: {error}")))
+}
+
+/// Waits until the scheduler has answered, and then has not for [`ABANDONED_AFTER`].
+async fn abandoned(watch: &ExecutorWatch) {
+    let mut last_answer = None;
+    loop {
+        if watch.is_connected() {
+            last_answer = Some(Instant::now());
+        }
+        if last_answer.is_some_and(|last| last.elapsed() > ABANDONED_AFTER) {
+            tracing::warn!("ending although work is still running: the scheduler does not answer");
+            return;
+        }
+        tokio::time::sleep(WATCH_INTERVAL).await;
+    }
 }
 
 /// Ballista binds by itself, and says little when it cannot.
@@ -137,9 +160,10 @@ fn config(
         )
         .build_arc()
         .map_err(|error| ClusterError::Setup(error.strip_backtrace()))?;
-    let standing = options.fail_point.map(|point| {
-        Arc::new(Standing::new(DefaultExecutionEngine::new(), point)) as Arc<dyn ExecutionEngine>
-    });
+    let engine: Arc<dyn ExecutionEngine> = match options.fail_point {
+        Some(point) => Arc::new(Standing::new(Engine::new(), point)),
+        None => Arc::new(Engine::new()),
+    };
     Ok(ExecutorProcessConfig {
         bind_host: options.bind.ip().to_string(),
         external_host: Some(options.advertise),
@@ -155,7 +179,7 @@ fn config(
         grpc_max_encoding_message_size: MAX_MESSAGE_BYTES,
         executor_heartbeat_interval_seconds: HEARTBEAT_SECS,
         memory_pool_size: Some(options.memory_limit_bytes),
-        override_execution_engine: standing,
+        override_execution_engine: Some(engine),
         override_function_registry: Some(Arc::new(functions())),
         // One for all: footers that were read once are known to later queries.
         override_runtime_producer: Some(Arc::new(move |_| Ok(Arc::clone(&runtime)))),

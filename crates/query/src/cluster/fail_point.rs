@@ -11,12 +11,14 @@ use ballista_core::execution_plans::ShuffleReaderExec;
 use ballista_core::serde::protobuf::{
     RuntimeStatsReport, ShuffleWritePartition, TaskColumnStats, WindowStateReport,
 };
-use ballista_executor::execution_engine::{DefaultExecutionEngine, ExecutionEngine, QueryStageExecutor};
+use ballista_executor::execution_engine::{ExecutionEngine, QueryStageExecutor};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::prelude::SessionConfig;
+
+use super::engine::Engine;
 
 /// Which task it is, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,12 +51,12 @@ impl FromStr for FailPoint {
 
 /// An engine that stands still there.
 pub(super) struct Standing {
-    engine: DefaultExecutionEngine,
+    engine: Engine,
     point: FailPoint,
 }
 
 impl Standing {
-    pub(super) fn new(engine: DefaultExecutionEngine, point: FailPoint) -> Self {
+    pub(super) fn new(engine: Engine, point: FailPoint) -> Self {
         Self { engine, point }
     }
 }

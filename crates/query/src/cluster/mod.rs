@@ -1,10 +1,11 @@
 //! Queries on several machines, by Apache Ballista (cargo feature `cluster`, ADR 15).
 //!
 //! - [`address`]: where a scheduler is; known without the feature, too, so that a command line can be judged;
-//! - `session`: how a statement is planned for a cluster;
+//! - `session`: how a statement is planned for a cluster, with one rule of ours (`windows`);
 //! - `client`: the plan to the scheduler (`codec`), its rows back, a job that nobody waits for cancelled (`running`);
 //! - `store`: what an executor may read: the tables of its lake, and nothing else;
 //! - `scheduler`, `executor`: Ballista's own, with our functions and limits;
+//! - `engine`: tasks that stop when they are cancelled; `vcores`: which of them are free;
 //! - `fail_point`: where an executor waits for a test to kill it.
 //!
 //! The client plans as it does alone: it pins the tables, leaves out files by the log, and sends a physical plan that names each file
@@ -20,6 +21,8 @@ pub mod client;
 #[cfg(feature = "cluster")]
 mod codec;
 #[cfg(feature = "cluster")]
+mod engine;
+#[cfg(feature = "cluster")]
 pub mod executor;
 #[cfg(feature = "cluster")]
 mod fail_point;
@@ -33,6 +36,10 @@ pub(crate) mod session;
 mod store;
 #[cfg(all(test, feature = "cluster"))]
 mod tests;
+#[cfg(feature = "cluster")]
+mod vcores;
+#[cfg(feature = "cluster")]
+mod windows;
 
 pub use address::ClusterAddress;
 

@@ -170,8 +170,19 @@ pub(super) fn cause(error: &str) -> String {
         "Parquet error:",
         "General error:",
     ];
+    const DEBUG_FORM: &str = "DataFusionError(Execution(";
     let text = error.split_whitespace().collect::<Vec<_>>().join(" ");
+    let unquoted: Option<String> = text
+        .split_once(DEBUG_FORM)
+        .and_then(|(_, debug)| debug.strip_suffix("))"))
+        .and_then(|quoted| serde_json::from_str(quoted).ok());
+    let text = unquoted.unwrap_or(text);
     let mut rest = text.as_str();
+    if rest.contains("could not be prepared or was rejected by executor") {
+        return "an executor refuses it: give both the same --lake, and run the same version of olap everywhere; \
+                its log says more"
+            .to_owned();
+    }
     while let Some(inner) = WRAPPERS
         .iter()
         .find_map(|wrapper| rest.split_once(wrapper).map(|(_, inner)| inner.trim_start()))
@@ -195,5 +206,12 @@ mod tests {
             "Divide by zero error"
         );
         assert_eq!(cause("all executors were lost"), "all executors were lost");
+        assert_eq!(
+            cause(
+                r#"Job failed due to stage 1 failed: Task failed due to runtime execution error: DataFusionError(Execution("Execution error: no \"x\""))"#
+            ),
+            r#"no "x""#
+        );
+        assert!(cause("task could not be prepared or was rejected by executor").contains("the same --lake"));
     }
 }

@@ -15,7 +15,7 @@ use ballista_core::extension::SessionConfigExt;
 use ballista_core::serde::protobuf::executor_status::Status;
 use ballista_core::utils::default_config_producer;
 use ballista_scheduler::SessionBuilder;
-use ballista_scheduler::cluster::memory::{InMemoryClusterState, InMemoryJobState};
+use ballista_scheduler::cluster::memory::InMemoryJobState;
 use ballista_scheduler::cluster::{BallistaCluster, ClusterState};
 use ballista_scheduler::config::{SchedulerConfig, TaskDistributionPolicy};
 use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
@@ -33,6 +33,7 @@ use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
 use tokio::net::TcpListener;
 
 use super::store::NoStores;
+use super::vcores::CountedState;
 use super::{ClusterError, MAX_MESSAGE_BYTES};
 use crate::session::scalar_functions;
 
@@ -206,7 +207,7 @@ impl SchedulerWatch {
 /// The executors that the scheduler knows.
 #[derive(Clone)]
 struct Executors {
-    state: Arc<InMemoryClusterState>,
+    state: Arc<CountedState>,
     timeout_secs: u64,
 }
 
