@@ -166,8 +166,7 @@ fn executors_that_die_change_no_answer() -> Result<()> {
     let file = scenario.sql_file("peak_hours_by_region.sql");
     let question = [file.as_str(), "--format", "csv"];
     let wanted = scenario.olap("query").args(question).run_ok(LIMIT)?.stdout;
-    // Not here: reduce-begins and reduce-written. A death there can give a WRONG answer (docs/CLUSTER.md, known limits).
-    for point in ["map-begins", "map-written"] {
+    for point in ["map-begins", "map-written", "reduce-begins", "reduce-written"] {
         let cluster = Cluster::start(&scenario)?;
         // What reads a small table is one task: it is the dying executor's when there is no other one yet. What reads its results is many
         // tasks, on both.

@@ -37,6 +37,7 @@ use uuid::Uuid;
 use super::codec::Codec;
 pub use super::running::settled;
 use super::running::{Running, Scheduler, cause, chain, said, submit};
+use super::vcores::LOST;
 use super::{ClusterAddress, MAX_MESSAGE_BYTES};
 use crate::error::{QueryError, pack};
 
@@ -50,6 +51,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(2);
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// The scheduler does not know a job at once; one that it does not know for so long is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(10);
+/// How often a query is asked, when executors die, and the pause in which a death becomes known.
+const ATTEMPTS: u32 = 5;
+const PAUSE_AFTER_DEATH: Duration = Duration::from_secs(1);
 /// Batches that wait for whoever reads the rows.
 const WAITING_BATCHES: usize = 2;
 
@@ -115,6 +119,20 @@ impl PartitionStream for ClusterStream {
     }
 }
 
+/// Why there is no answer.
+struct Failure {
+    error: DataFusionError,
+    /// An executor died, and nobody has seen a row yet.
+    is_lost: bool,
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        let is_lost = false;
+        Self { error, is_lost }
+    }
+}
+
 /// What the cluster is to compute.
 #[derive(Debug)]
 struct Job {
@@ -124,7 +142,28 @@ struct Job {
 }
 
 impl Job {
+    /// Asks again when an executor's death has ended the job, as long as no row was handed on.
     async fn run(&self, context: &TaskContext, rows: mpsc::Sender<Result<RecordBatch>>) -> Result<()> {
+        let mut attempt = 1;
+        loop {
+            let failure = match self.attempt(context, &rows).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            if !failure.is_lost || attempt == ATTEMPTS {
+                return Err(failure.error);
+            }
+            tracing::warn!(cluster = %self.address, attempt, "an executor died: asking again");
+            attempt += 1;
+            tokio::time::sleep(PAUSE_AFTER_DEATH).await;
+        }
+    }
+
+    async fn attempt(
+        &self,
+        context: &TaskContext,
+        rows: &mpsc::Sender<Result<RecordBatch>>,
+    ) -> std::result::Result<(), Failure> {
         let request = self.request(context)?;
         let scheduler = self.connect().await?;
         // A task of its own: the job is known and can be cancelled, also when nobody waits for this call any more.
@@ -133,10 +172,16 @@ impl Job {
             .await
             .map_err(|error| self.failed(format!("a task ended: {error}")))?;
         let running = submitted.map_err(|detail| self.failed(detail))?;
+        let mut is_begun = false;
         for part in self.finished(&running).await? {
-            let mut batches = self.fetch(part).await?;
+            let lost = |error, is_begun: bool| Failure {
+                error,
+                is_lost: !is_begun,
+            };
+            let mut batches = self.fetch(part).await.map_err(|error| lost(error, is_begun))?;
             while let Some(batch) = batches.next().await {
-                let batch = batch.map_err(|error| self.lost_rows(error))?;
+                let batch = batch.map_err(|error| lost(self.lost_rows(error), is_begun))?;
+                is_begun = true;
                 // Nobody receives when the query was stopped.
                 if rows.send(Ok(batch)).await.is_err() {
                     return Ok(());
@@ -181,7 +226,7 @@ impl Job {
     }
 
     /// Waits for the end of the job, and says where its rows are.
-    async fn finished(&self, running: &Running) -> Result<Vec<PartitionLocation>> {
+    async fn finished(&self, running: &Running) -> std::result::Result<Vec<PartitionLocation>, Failure> {
         let mut wait = FIRST_WAIT;
         let mut last_known = Instant::now();
         loop {
@@ -193,13 +238,23 @@ impl Job {
                 .map_err(|status| self.failed(format!("does not answer any more: {}", said(&status))))?;
             match answer.into_inner().status.and_then(|status| status.status) {
                 Some(State::Successful(done)) => return Ok(done.partition_location),
-                Some(State::Failed(failed)) => return Err(DataFusionError::Execution(cause(&failed.error))),
+                Some(State::Failed(failed)) if failed.error.contains(LOST) => {
+                    return Err(Failure {
+                        error: self.failed(format!("has lost executors {ATTEMPTS} times: ask again")),
+                        is_lost: true,
+                    });
+                }
+                Some(State::Failed(failed)) => {
+                    return Err(DataFusionError::Execution(cause(&failed.error)).into());
+                }
                 Some(State::Queued(_) | State::Running(_)) => last_known = Instant::now(),
                 None if last_known.elapsed() > FORGOTTEN_AFTER => {
-                    return Err(self.failed(
-                        "does not know the query any more: its scheduler was started anew; ask again"
-                            .to_owned(),
-                    ));
+                    return Err(self
+                        .failed(
+                            "does not know the query any more: its scheduler was started anew; ask again"
+                                .to_owned(),
+                        )
+                        .into());
                 }
                 None => {}
             }

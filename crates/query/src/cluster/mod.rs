@@ -12,7 +12,7 @@
 //! with its partition values. So every process sees the same rows whatever is committed or compacted meanwhile, and nobody but
 //! the client reads the log. What does not read files of the lake is computed by the client.
 //!
-//! *Failure.* An executor that dies is noticed, and its work is done again elsewhere. A scheduler that dies ends its queries with an
+//! *Failure.* An executor that dies ends the jobs that ran, and the client asks again. A scheduler that dies ends its queries with an
 //! error. A cluster without an executor refuses queries.
 
 pub mod address;

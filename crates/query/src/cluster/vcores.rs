@@ -4,6 +4,9 @@
 //! died, its tasks on the living ones are cancelled and forgotten before they tell it, so their vcores stay taken for good: that query
 //! and all after it would wait for ever. Here what is taken is read off the tasks of running jobs each time before work is given out, so
 //! nothing is lost or given back twice.
+//!
+//! A job that goes on after an executor's death is ended here, before work is given out again: rows of a stage that was rolled back have
+//! been counted beside those of its second attempt. The client asks again from the beginning ([`LOST`]).
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,8 +19,12 @@ use ballista_core::serde::scheduler::{ExecutorData, ExecutorMetadata};
 use ballista_scheduler::cluster::memory::InMemoryClusterState;
 use ballista_scheduler::cluster::{BoundTask, ClusterState, ClusterStateEventStream, ExecutorSlot};
 use ballista_scheduler::config::TaskDistributionPolicy;
+use ballista_scheduler::state::execution_stage::ExecutionStage;
 use ballista_scheduler::state::task_manager::JobInfoCache;
 use tokio::sync::Mutex;
+
+/// What the end of such a job says.
+pub(super) const LOST: &str = "an executor died while it ran";
 
 /// Ballista's state of the executors, with vcores that are counted anew.
 #[derive(Default)]
@@ -25,6 +32,14 @@ pub(super) struct CountedState {
     inner: InMemoryClusterState,
     /// By the executor's id.
     vcores: Mutex<HashMap<String, Vcores>>,
+    deaths: Mutex<Deaths>,
+}
+
+/// How many executors have died, and how many had when each running job was first given work.
+#[derive(Debug, Default)]
+struct Deaths {
+    number: u64,
+    before: HashMap<JobId, u64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +70,32 @@ async fn taken(jobs: &HashMap<JobId, JobInfoCache>) -> HashMap<String, u32> {
     taken
 }
 
+impl CountedState {
+    /// The jobs that may go on. The others are ended.
+    async fn unharmed(&self, jobs: &HashMap<JobId, JobInfoCache>) -> HashMap<JobId, JobInfoCache> {
+        let mut deaths = self.deaths.lock().await;
+        deaths.before.retain(|id, _| jobs.contains_key(id));
+        let number = deaths.number;
+        let mut unharmed = HashMap::new();
+        for (id, job) in jobs {
+            let mut graph = job.execution_graph.write().await;
+            let is_rolled_back = graph.stages().values().any(|stage| match stage {
+                ExecutionStage::UnResolved(stage) => stage.stage_attempt_num > 0,
+                ExecutionStage::Resolved(stage) => stage.stage_attempt_num > 0,
+                ExecutionStage::Running(stage) => stage.stage_attempt_num > 0,
+                ExecutionStage::Successful(stage) => stage.stage_attempt_num > 0,
+                ExecutionStage::Failed(stage) => stage.stage_attempt_num > 0,
+            });
+            if is_rolled_back || *deaths.before.entry(id.clone()).or_insert(number) != number {
+                graph.fail_job(LOST.to_owned());
+            } else {
+                unharmed.insert(id.clone(), job.clone());
+            }
+        }
+        unharmed
+    }
+}
+
 #[async_trait]
 impl ClusterState for CountedState {
     async fn init(&self) -> Result<()> {
@@ -69,6 +110,7 @@ impl ClusterState for CountedState {
     ) -> Result<Vec<BoundTask>> {
         let mut known = self.vcores.lock().await;
         let taken = taken(&active_jobs).await;
+        let unharmed = Arc::new(self.unharmed(&active_jobs).await);
         let released = known
             .iter_mut()
             .map(|(id, vcores)| (id.clone(), release(vcores, taken.get(id).copied().unwrap_or(0))))
@@ -76,7 +118,7 @@ impl ClusterState for CountedState {
         self.inner.unbind_tasks(released).await?;
         let bound = self
             .inner
-            .bind_schedulable_tasks(distribution, active_jobs, executors)
+            .bind_schedulable_tasks(distribution, unharmed, executors)
             .await?;
         for (id, task) in &bound {
             if let Some(vcores) = known.get_mut(id) {
@@ -124,6 +166,7 @@ impl ClusterState for CountedState {
     async fn remove_executor(&self, executor_id: &str) -> Result<()> {
         let mut known = self.vcores.lock().await;
         known.remove(executor_id);
+        self.deaths.lock().await.number += 1;
         self.inner.remove_executor(executor_id).await
     }
 

@@ -48,8 +48,11 @@ impl PhysicalOptimizerRule for WindowsKeepOrder {
     }
 }
 
-/// The first expression and the input of a window over sorted rows.
-fn window(node: &Arc<dyn ExecutionPlan>) -> Option<(&Arc<dyn WindowExpr>, &Arc<dyn ExecutionPlan>)> {
+/// The first expression of a window, and its input.
+type Window<'a> = (&'a Arc<dyn WindowExpr>, &'a Arc<dyn ExecutionPlan>);
+
+/// The window over sorted rows that this node is.
+fn window(node: &Arc<dyn ExecutionPlan>) -> Option<Window<'_>> {
     if let Some(window) = node.downcast_ref::<BoundedWindowAggExec>() {
         let is_sorted = window.input_order_mode == InputOrderMode::Sorted;
         return is_sorted
