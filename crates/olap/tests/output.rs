@@ -53,6 +53,19 @@ fn stderr(output: &Output) -> String {
 }
 
 #[test]
+fn sql_may_begin_with_a_comment() {
+    let place = Place::new();
+    let output = Command::new(env!("CARGO_BIN_EXE_olap"))
+        .current_dir(place.directory.path())
+        .env_clear()
+        .args(["query", "--lake", "lake", "--format", "csv", "-e", REGIONS])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_eq!(stdout(&output), "region,logins\nWest,30\nSouth,12\n");
+}
+
+#[test]
 fn the_name_of_the_file_chooses_the_format() {
     let place = Place::new();
     for (name, beginning) in [
