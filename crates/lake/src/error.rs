@@ -76,6 +76,21 @@ pub enum LakeError {
     Invariant(String),
 }
 
+/// Signs in the text of an error that asking again may help. Bodies of S3 hold random identifiers: a number alone is no sign.
+const PASSING: &[&str] = &[
+    "error sending request",
+    "onnection refused",
+    "onnection reset",
+    "connection closed",
+    "connection error",
+    "timed out",
+    "500 Internal Server Error",
+    "502 Bad Gateway",
+    "503 Service Unavailable",
+    "504 Gateway Timeout",
+    "SlowDown",
+];
+
 /// Answers of S3 that are about who asks, whatever their status.
 const ACCESS_CODES: &[&str] = &[
     "SignatureDoesNotMatch",
@@ -99,32 +114,46 @@ impl LakeError {
     /// Sorts an error of the object store by what an operator would do about it. `place` is what was accessed.
     pub(crate) fn from_store(place: &str, error: StoreError) -> Self {
         let text = error_chain(&error);
-        let place = place.to_owned();
         match error {
             StoreError::PermissionDenied { .. } | StoreError::Unauthenticated { .. } => {
                 LakeError::AccessDenied {
-                    place,
+                    place: place.to_owned(),
                     detail: store_code(&text),
                 }
             }
-            _ if ACCESS_CODES.iter().any(|code| text.contains(code)) => LakeError::AccessDenied {
-                place,
-                detail: store_code(&text),
-            },
-            _ if text.contains("NoSuchBucket") => {
-                let bucket = place.strip_prefix("s3://").unwrap_or(&place);
-                LakeError::NoBucket {
-                    bucket: bucket.split('/').next().unwrap_or(bucket).to_owned(),
-                }
-            }
-            _ if text.contains("Permission denied (os error 13)") => LakeError::AccessDenied {
-                place,
-                detail: "permission denied by the file system".to_owned(),
-            },
-            _ => LakeError::Unreachable {
-                place,
+            _ => Self::refused(place, &text).unwrap_or_else(|| LakeError::Unreachable {
+                place: place.to_owned(),
                 detail: shorten(&text),
-            },
+            }),
+        }
+    }
+
+    /// Sorts an error of the store of which only the text was kept. `None` when it is about what is stored.
+    pub(crate) fn from_store_text(place: &str, text: &str) -> Option<Self> {
+        Self::refused(place, text).or_else(|| {
+            let passing = PASSING.iter().any(|sign| text.contains(sign));
+            passing.then(|| LakeError::Unreachable {
+                place: place.to_owned(),
+                detail: shorten(text),
+            })
+        })
+    }
+
+    /// What the store refuses, however often it is asked.
+    fn refused(place: &str, text: &str) -> Option<Self> {
+        let place = place.to_owned();
+        if ACCESS_CODES.iter().any(|code| text.contains(code)) {
+            let detail = store_code(text);
+            Some(LakeError::AccessDenied { place, detail })
+        } else if text.contains("NoSuchBucket") {
+            let bucket = place.strip_prefix("s3://").unwrap_or(&place);
+            let bucket = bucket.split('/').next().unwrap_or(bucket).to_owned();
+            Some(LakeError::NoBucket { bucket })
+        } else if text.contains("Permission denied (os error 13)") {
+            let detail = "permission denied by the file system".to_owned();
+            Some(LakeError::AccessDenied { place, detail })
+        } else {
+            None
         }
     }
 }
@@ -166,4 +195,32 @@ fn shorten(text: &str) -> String {
         .split_whitespace()
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_its_code_and_not_from_a_number_in_an_identifier() {
+        let refused = "Error performing GET http://store/b/lake/_delta_log in 2ms - Server returned non-2xx status code: \
+            403 Forbidden: <Error><Code>SignatureDoesNotMatch</Code><Message>no</Message>\
+            <RequestId>18EA2CA47D4DF1B6</RequestId><HostId>bd56fea9cc8c0f732f503ddac848</HostId></Error>";
+        match LakeError::from_store_text("s3://b/lake", refused) {
+            Some(LakeError::AccessDenied { detail, .. }) => assert_eq!(detail, "SignatureDoesNotMatch"),
+            other => panic!("{other:?}"),
+        }
+        let missing = "404 Not Found: <HostId>0f732f503ddac848</HostId>";
+        assert!(LakeError::from_store_text("s3://b/lake", missing).is_none());
+        let bucket = "404 Not Found: <Code>NoSuchBucket</Code>";
+        assert!(matches!(
+            LakeError::from_store_text("s3://b/lake", bucket),
+            Some(LakeError::NoBucket { bucket }) if bucket == "b"
+        ));
+        let busy = "Server returned non-2xx status code: 503 Service Unavailable: <Code>SlowDown</Code>";
+        assert!(matches!(
+            LakeError::from_store_text("s3://b/lake", busy),
+            Some(LakeError::Unreachable { .. })
+        ));
+    }
 }

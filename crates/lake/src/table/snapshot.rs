@@ -110,8 +110,8 @@ impl Lake {
             Err(error) => error,
         };
         // Asked only now: one question less of the store where there is a table, which is nearly always.
-        if looks_unreachable(&error_chain(&error)) {
-            return Err(kernel_error(&self.table_place(table), version, &error));
+        if let Some(error) = LakeError::from_store_text(&self.table_place(table), &error_chain(&error)) {
+            return Err(error);
         }
         if !self.has_log(table).await? {
             return Ok(None);
@@ -165,32 +165,18 @@ pub(crate) async fn run_blocking<T: Send + 'static>(
     })
 }
 
+/// The kernel keeps the store's errors as text only.
 fn kernel_error(place: &str, version: Option<i64>, error: &delta_kernel::Error) -> LakeError {
     let detail = error_chain(error);
     let place = place.to_owned();
-    match version {
-        Some(version) if !looks_unreachable(&detail) => LakeError::NoSuchVersion {
+    LakeError::from_store_text(&place, &detail).unwrap_or_else(|| match version {
+        Some(version) => LakeError::NoSuchVersion {
             place,
             version,
             detail,
         },
-        _ if looks_unreachable(&detail) => LakeError::Unreachable { place, detail },
-        _ => LakeError::Log { place, detail },
-    }
-}
-
-/// The kernel keeps the store's errors as text only.
-fn looks_unreachable(detail: &str) -> bool {
-    [
-        "error sending request",
-        "connection",
-        "timed out",
-        "503",
-        "SlowDown",
-        "Connection refused",
-    ]
-    .iter()
-    .any(|sign| detail.contains(sign))
+        None => LakeError::Log { place, detail },
+    })
 }
 
 pub(super) fn read_snapshot(
