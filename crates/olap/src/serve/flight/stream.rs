@@ -115,20 +115,22 @@ impl Engines {
         tokio::spawn(async move {
             let _permit = permit;
             let work = async {
-                let end = pump(&api, rows, &sent_schema, &sender).await;
+                let end = pump(&api, rows, &sent_schema, &sender).await?;
                 // Room for the end: it comes behind the last rows.
-                let _ = sender.reserve().await;
-                end
+                sender.reserve().await.ok()?;
+                Some(end)
             };
             let end = tokio::select! {
-                // The client has gone away: the query is stopped by dropping its rows.
                 () = sender.closed() => return,
                 end = within(deadline, limit, work) => end,
             };
+            // Without an end the client has gone away: the query is stopped by dropping its rows.
+            let Some(end) = end.unwrap_or_else(|late| Some(Err(late))) else {
+                return;
+            };
             running.end();
-            let end = Part::End(end.unwrap_or_else(Err));
             // The client may take nothing more: then it finds the end of the channel, which is an error, too.
-            let _ = sender.try_send(end);
+            let _ = sender.try_send(Part::End(end));
         });
         Ok((messages(schema, receiver, limit), receipt))
     }
@@ -166,29 +168,38 @@ enum Part {
     End(Result<(), Status>),
 }
 
+/// Hands rows on until they end, or fail. `None`: the client has gone away.
 async fn pump(
     api: &Api,
     mut rows: ResultStream,
     schema: &SchemaRef,
     sender: &mpsc::Sender<Part>,
-) -> Result<(), Status> {
-    let unsendable = |error| Status::internal(format!("the rows cannot be sent: {error}"));
-    while let Some(batch) = rows.next().await.map_err(of_query)? {
+) -> Option<Result<(), Status>> {
+    loop {
+        let batch = match rows.next().await {
+            Ok(Some(batch)) => batch,
+            Ok(None) => break,
+            Err(error) => return Some(Err(of_query(error))),
+        };
         let count = batch.num_rows() as u64;
-        let batch = in_types_of(schema, &batch).map_err(unsendable)?;
-        // It fails only when the client has gone away, which is seen elsewhere.
-        if sender.send(Part::Rows(batch)).await.is_err() {
-            return Ok(());
-        }
+        let batch = match in_types_of(schema, &batch) {
+            Ok(batch) => batch,
+            Err(error) => {
+                return Some(Err(Status::internal(format!(
+                    "the rows cannot be sent: {error}"
+                ))));
+            }
+        };
+        sender.send(Part::Rows(batch)).await.ok()?;
         api.metrics.rows.inc_by(count);
     }
     if rows.outcome().truncated {
-        return Err(Status::resource_exhausted(format!(
+        return Some(Err(Status::resource_exhausted(format!(
             "the answer has more than {} rows: ask for less, or for the first ones with LIMIT",
             api.limits.max_rows
-        )));
+        ))));
     }
-    Ok(())
+    Some(Ok(()))
 }
 
 fn messages(schema: SchemaRef, receiver: mpsc::Receiver<Part>, limit: Duration) -> Messages {
