@@ -163,7 +163,9 @@ impl Worker {
             metrics: self.metrics.clone(),
         });
         // First own the transactional id, then join: a predecessor's open transaction must not delay our own reading.
-        if !self.ensure_producers(&shared)? {
+        // Asked to stop meanwhile, it does not join: that would stop the other members for nothing, and librdkafka can crash when
+        // a consumer is closed while its coordinator is not known yet (confluentinc/librdkafka#5347).
+        if !self.ensure_producers(&shared)? || self.shutdown.is_requested() {
             return Ok(());
         }
         let consumer = GroupConsumer::join(
