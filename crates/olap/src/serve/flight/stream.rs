@@ -185,9 +185,7 @@ async fn pump(
         let batch = match in_types_of(schema, &batch) {
             Ok(batch) => batch,
             Err(error) => {
-                return Some(Err(Status::internal(format!(
-                    "the rows cannot be sent: {error}"
-                ))));
+                return Some(Err(Status::internal(format!("the rows cannot be sent: {error}"))));
             }
         };
         sender.send(Part::Rows(batch)).await.ok()?;
