@@ -1,5 +1,6 @@
 """The rules that every pod of deploy/kubernetes keeps, which no schema knows: no root, nothing to write on but volumes, no
-rights, no token, limits, probes for what runs on, settings that are there, and names that fit each other."""
+rights, no token, limits, probes for what runs on, settings and secrets that are there, alerts of all or of none, and names that fit each
+other."""
 
 import sys
 
@@ -7,6 +8,8 @@ import yaml
 
 # Where LOGINLAKE_HTTP_TOKEN_FILE of the settings is.
 TOKEN_FOLDER = "/run/secrets/loginlake"
+# Who posts alerts. `olap serve` does not: nothing that it does can fall behind.
+ALERTING = {"realtime", "ingest", "maintain", "index"}
 
 
 def pods(resource):
@@ -24,6 +27,7 @@ def broken(template, runs_on, names):
     yield context.get("runAsNonRoot") is True and context.get("runAsUser", 0) > 0, "runs as root"
     yield context.get("seccompProfile", {}).get("type") == "RuntimeDefault", "no seccomp profile"
     yield spec.get("automountServiceAccountToken") is False, "has a token of the cluster"
+    yield spec.get("enableServiceLinks") is False, "names of Services become its settings"
     yield ("ServiceAccount", spec.get("serviceAccountName")) in names, "its service account is not made"
     yield template["metadata"]["labels"].get("app.kubernetes.io/part-of") == "loginlake", "no network policy holds for it"
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
@@ -47,6 +51,10 @@ def broken(template, runs_on, names):
         has_token = any(mount["mountPath"] == TOKEN_FOLDER and mount.get("readOnly") for mount in mounts)
         has_settings = any("configMapRef" in source for source in container.get("envFrom", []))
         yield "ports" not in container or (has_token and has_settings), "it listens, and has no token to ask for"
+        secrets = {mount["mountPath"] for mount in mounts if "secret" in volumes.get(mount["name"], {})}
+        for variable in container.get("env", []):
+            path = variable.get("value", "")
+            yield not path.startswith("/run/secrets/") or path.rsplit("/", 1)[0] in secrets, f"{path} is not mounted"
         for probe in ("livenessProbe", "readinessProbe", "startupProbe"):
             port = container.get(probe, {}).get("httpGet", {}).get("port")
             ports = [port["name"] for port in container.get("ports", [])]
@@ -71,6 +79,19 @@ def main():
             token = resource["data"].get("LOGINLAKE_HTTP_TOKEN_FILE", "")
             if not token.startswith(TOKEN_FOLDER + "/") or "LOGINLAKE_HTTP_ALLOW_REMOTE" in resource["data"]:
                 found.append("ConfigMap: the pages are for everybody")
+    running = {
+        pod["metadata"]["labels"]["app.kubernetes.io/component"]: pod["spec"]["containers"][0]
+        for resource in resources
+        for pod, runs_on in pods(resource)
+        if runs_on
+    }
+    with_alerts = {
+        name
+        for name, container in running.items()
+        if any(variable["name"] == "LOGINLAKE_ALERT_WEBHOOK_FILE" for variable in container["env"])
+    }
+    if with_alerts not in (set(), ALERTING & running.keys()):
+        found.append(f"alerts come from {sorted(with_alerts)} only")
     for resource in resources:
         name = f"{resource['kind']} {resource['metadata']['name']}"
         for template, runs_on in pods(resource):
