@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::parts;
+
+/// How often a reader is asked that aborts.
+const ATTEMPTS: u32 = 3;
 
 /// The offsets of a Kafka partition that are in the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +55,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::query`].
     pub fn query_at(&self, table: &str, version: i64, sql: &str) -> Result<Vec<Vec<Value>>> {
-        let answer = self.run(
+        let answer = self.ask(
             "read_table.py",
             &[&self.table_uri(table), sql, &version.to_string()],
         )?;
@@ -60,7 +63,7 @@ impl Reader {
     }
 
     fn rows_if_any(&self, table: &str, sql: &str) -> Result<Option<Vec<Vec<Value>>>> {
-        let answer = self.run("read_table.py", &[&self.table_uri(table), sql])?;
+        let answer = self.ask("read_table.py", &[&self.table_uri(table), sql])?;
         serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
     }
 
@@ -93,7 +96,7 @@ impl Reader {
     /// # Errors
     /// As [`Reader::query`].
     pub fn query_with_polars(&self, table: &str, sql: &str) -> Result<Vec<Vec<Value>>> {
-        let answer = self.run("polars_table.py", &[&self.table_uri(table), sql])?;
+        let answer = self.ask("polars_table.py", &[&self.table_uri(table), sql])?;
         serde_json::from_str(&answer).with_context(|| format!("no rows of JSON: {answer}"))
     }
 
@@ -104,7 +107,7 @@ impl Reader {
     /// When a table cannot be read.
     pub fn count_below(&self, version: i64, below: &BTreeMap<i32, i64>) -> Result<BTreeMap<i32, Counted>> {
         let limits = serde_json::to_string(below)?;
-        let answer = self.run("count_positions.py", &[&self.lake, &version.to_string(), &limits])?;
+        let answer = self.ask("count_positions.py", &[&self.lake, &version.to_string(), &limits])?;
         let rows: Vec<(i32, i64, i64, i64, i64)> =
             serde_json::from_str(&answer).with_context(|| format!("no counts: {answer}"))?;
         let counted = |(partition, rows, distinct, min, max)| {
@@ -144,11 +147,27 @@ impl Reader {
         format!("{}/{table}", self.lake)
     }
 
+    /// What a script that only reads prints. One that a signal ended is asked again: Arrow's threads now and then abort the
+    /// interpreter, whatever was read (apache/arrow#34314).
+    fn ask(&self, script: &str, arguments: &[&str]) -> Result<String> {
+        for _ in 1..ATTEMPTS {
+            let output = self.output(script, arguments)?;
+            if output.status.code().is_some() {
+                return printed(script, arguments, output);
+            }
+        }
+        self.run(script, arguments)
+    }
+
     /// What a script of `python/` prints, with the lake's credentials in its environment.
     ///
     /// # Errors
     /// When it fails; the message holds its stderr.
     pub fn run(&self, script: &str, arguments: &[&str]) -> Result<String> {
+        printed(script, arguments, self.output(script, arguments)?)
+    }
+
+    fn output(&self, script: &str, arguments: &[&str]) -> Result<Output> {
         let file: PathBuf = [env!("CARGO_MANIFEST_DIR"), "python", script].iter().collect();
         let mut command = Command::new(parts::python_program());
         command
@@ -156,11 +175,16 @@ impl Reader {
             .args(arguments)
             .envs(self.environment.iter().cloned())
             .stdin(Stdio::null());
-        let output = command
-            .output()
-            .with_context(|| format!("cannot start {script}"))?;
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "{script} {arguments:?} failed: {stderr}");
-        Ok(String::from_utf8(output.stdout)?)
+        command.output().with_context(|| format!("cannot start {script}"))
     }
+}
+
+fn printed(script: &str, arguments: &[&str], output: Output) -> Result<String> {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{script} {arguments:?} failed ({}): {stderr}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?)
 }
