@@ -4,10 +4,12 @@
 //! group is answered, and decides where new ones begin. Both group protocols work: the classic one (cooperative-sticky)
 //! and KIP-848 (`-X group.protocol=consumer`).
 
+mod awaited;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::Offset;
@@ -16,10 +18,11 @@ use rdkafka::consumer::{
     BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata, RebalanceProtocol,
 };
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::message::BorrowedMessage;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::TopicPartitionList;
 use rdkafka::types::RDKafkaRespErr;
 
+use self::awaited::Awaited;
 use crate::KafkaError;
 use crate::client::{ClientState, LoggingContext};
 use crate::oauth::TokenKeeper;
@@ -43,6 +46,9 @@ const TUNING: &[(&str, &str)] = &[
 
 /// Settings of the classic group protocol that librdkafka refuses together with KIP-848.
 const CLASSIC_ONLY: &[&str] = &["partition.assignment.strategy", "session.timeout.ms"];
+
+/// How long new partitions wait for the group's offsets before the others are read on.
+const FIRST_ANSWER: Duration = Duration::from_millis(300);
 
 /// Told about every change of partitions, on the polling thread, inside of [`GroupConsumer::poll`].
 pub trait PartitionListener: Send + Sync + 'static {
@@ -82,6 +88,8 @@ struct GroupContext<L> {
     base: LoggingContext,
     listener: Arc<L>,
     topic: String,
+    start: StartAt,
+    awaited: Awaited,
     rebalances: AtomicU64,
     failure: Mutex<Option<String>>,
 }
@@ -114,11 +122,13 @@ impl<L: PartitionListener> ConsumerContext for GroupContext<L> {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 let lost = consumer.assignment_lost();
                 tracing::info!(?partitions, lost, "partitions revoked");
+                self.awaited.remove(&partitions);
                 let next_offsets = self.listener.revoked(&partitions, lost);
                 self.commit(consumer, &next_offsets);
                 unassign(consumer, list).map_err(|error| error.to_string())
             }
             other => {
+                self.awaited.remove(&partitions);
                 self.listener.revoked(&partitions, true);
                 let _ = consumer.unassign();
                 Err(format!("rebalance failed: {}", Code::from(other)))
@@ -167,13 +177,75 @@ impl<L: PartitionListener> GroupContext<L> {
                 return Err(text);
             }
         };
-        for (partition, offset) in &starts {
-            list.set_partition_offset(&self.topic, *partition, Offset::Offset(*offset))
+        let others: Vec<i32> = partitions
+            .iter()
+            .copied()
+            .filter(|partition| self.start == StartAt::Earliest && !starts.contains_key(partition))
+            .collect();
+        let starts = starts
+            .into_iter()
+            .map(|(partition, offset)| (partition, Offset::Offset(offset)))
+            .chain(self.group_starts(consumer, &others));
+        for (partition, offset) in starts {
+            list.set_partition_offset(&self.topic, partition, offset)
                 .map_err(|error| error.to_string())?;
         }
         tracing::info!(?partitions, "partitions assigned");
         assign(consumer, list).map_err(|error| error.to_string())
     }
+
+    /// Where the group has come to. Partitions of which that is not known yet are assigned at their ends, and wait.
+    fn group_starts(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Vec<(i32, Offset)> {
+        if partitions.is_empty() {
+            return Vec::new();
+        }
+        match committed_of(consumer, &self.topic, partitions, FIRST_ANSWER) {
+            Ok(next_offsets) => next_offsets
+                .into_iter()
+                .map(|(partition, offset)| (partition, offset.map_or(Offset::Beginning, Offset::Offset)))
+                .collect(),
+            Err(error) => {
+                tracing::info!(
+                    ?partitions,
+                    %error,
+                    "waiting for the group's offsets: a transaction of the former owner may be open"
+                );
+                self.awaited.add(partitions);
+                partitions
+                    .iter()
+                    .map(|partition| (*partition, Offset::End))
+                    .collect()
+            }
+        }
+    }
+}
+
+/// The committed next offset of each partition; `None` where there is none.
+fn committed_of<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partitions: &[i32],
+    timeout: Duration,
+) -> Result<BTreeMap<i32, Option<i64>>, KafkaError> {
+    let unreadable = |error: ClientError| KafkaError::of("cannot read the committed offsets", &error);
+    let list = list_of(
+        topic,
+        partitions.iter().map(|partition| (*partition, Offset::Invalid)),
+    )?;
+    let committed = consumer.committed_offsets(list, timeout).map_err(unreadable)?;
+    let next_offset = |offset| match offset {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    committed
+        .elements()
+        .iter()
+        .map(|element| {
+            // An offset that is not told is not an offset that is not there.
+            element.error().map_err(unreadable)?;
+            Ok((element.partition(), next_offset(element.offset())))
+        })
+        .collect()
 }
 
 fn assign<C: ConsumerContext>(
@@ -248,6 +320,8 @@ impl<L: PartitionListener> GroupConsumer<L> {
             base,
             listener,
             topic: topic.to_owned(),
+            start,
+            awaited: Awaited::default(),
             rebalances: AtomicU64::new(0),
             failure: Mutex::new(None),
         };
@@ -269,14 +343,53 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// # Errors
     /// [`KafkaError::Retriable`] for what librdkafka repairs by itself; anything else ends this consumer.
     pub fn poll(&self, timeout: Duration) -> Result<Polled<'_>, KafkaError> {
+        self.seek_awaited()?;
         let polled = self.consumer.poll(timeout);
         match polled {
+            // It is read again from the group's offset.
+            Some(Ok(message)) if self.awaits_offset(message.partition()) => Ok(Polled::Nothing),
+            Some(Err(ClientError::PartitionEOF(partition))) if self.awaits_offset(partition) => {
+                Ok(Polled::Nothing)
+            }
             Some(Ok(message)) => Ok(Polled::Record(message)),
             None => self.check().map(|()| Polled::Nothing),
             Some(Err(ClientError::PartitionEOF(partition))) => Ok(Polled::EndOfPartition(partition)),
             Some(Err(error)) => {
                 self.check()?;
                 Err(self.sort(&error))
+            }
+        }
+    }
+
+    /// Whether it is not known yet where the group has come to in this partition. Nothing of it is handed out until then, and it need
+    /// not be sought.
+    pub fn awaits_offset(&self, partition: i32) -> bool {
+        self.consumer.context().awaited.contains(partition)
+    }
+
+    /// Asks for the group's offsets of the partitions that wait for them, now and then.
+    fn seek_awaited(&self) -> Result<(), KafkaError> {
+        let awaited = &self.consumer.context().awaited;
+        let Some((partitions, patience)) = awaited.due(Instant::now()) else {
+            return Ok(());
+        };
+        let sought = committed_of(&self.consumer, &self.topic, &partitions, patience)
+            .and_then(|next_offsets| self.seek(&next_offsets).map(|()| next_offsets));
+        match sought {
+            Ok(next_offsets) => {
+                awaited.remove(&partitions);
+                tracing::info!(
+                    ?next_offsets,
+                    "the group's offsets are known: reading on from there"
+                );
+                Ok(())
+            }
+            Err(error) => {
+                awaited.failed(Instant::now());
+                match error.is_retriable() {
+                    true => Ok(()),
+                    false => Err(error),
+                }
             }
         }
     }
@@ -342,19 +455,7 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// # Errors
     /// No coordinator answered in time.
     pub fn committed(&self, partitions: &[i32]) -> Result<BTreeMap<i32, Option<i64>>, KafkaError> {
-        let list = self.list(partitions.iter().map(|partition| (*partition, Offset::Invalid)))?;
-        let committed = self
-            .consumer
-            .committed_offsets(list, CONNECT_TIMEOUT)
-            .map_err(|error| KafkaError::of("cannot read the committed offsets", &error))?;
-        Ok(committed
-            .elements()
-            .iter()
-            .map(|element| match element.offset() {
-                Offset::Offset(offset) => (element.partition(), Some(offset)),
-                _ => (element.partition(), None),
-            })
-            .collect())
+        committed_of(&self.consumer, &self.topic, partitions, CONNECT_TIMEOUT)
     }
 
     /// Commits next offsets for the group without waiting.

@@ -157,6 +157,10 @@ fn is_retriable(code: Code) -> bool {
             | Code::RebalanceInProgress
             | Code::AssignmentLost
             | Code::ConcurrentTransactions
+            | Code::UnstableOffsetCommit
+            // The group has moved on; librdkafka learns it with the next heartbeat.
+            | Code::StaleMemberEpoch
+            | Code::UnknownMemberId
             | Code::KafkaStorageError
             | Code::QueueFull
             | Code::InProgress

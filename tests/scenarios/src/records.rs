@@ -213,6 +213,28 @@ impl Transactions {
         self.producer.send(record).map_err(|(error, _)| error.into())
     }
 
+    /// Makes next offsets of a group part of the open transaction, as somebody who is no member of it: it has to be empty.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub fn send_offsets(
+        &self,
+        kafka: &Kafka,
+        group: &str,
+        topic: &str,
+        next_offsets: &BTreeMap<i32, i64>,
+    ) -> Result<()> {
+        let consumer: BaseConsumer = kafka.client().set("group.id", group).create()?;
+        let metadata = consumer.group_metadata().context("the consumer has no group")?;
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in next_offsets {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset))?;
+        }
+        Ok(self
+            .producer
+            .send_offsets_to_transaction(&list, &metadata, READ_LIMIT)?)
+    }
+
     /// Waits until everything is in the topic; what is in an open transaction stays hidden.
     ///
     /// # Errors

@@ -60,7 +60,9 @@ impl Worker {
                 self.uncommitted.clear();
             }
         }
-        let partitions: Vec<i32> = shared.partitions().here.iter().copied().collect();
+        let mut partitions: Vec<i32> = shared.partitions().here.iter().copied().collect();
+        // The consumer itself seeks those that wait for a transaction of somebody else.
+        partitions.retain(|partition| !consumer.awaits_offset(*partition));
         if partitions.is_empty() {
             return Ok(());
         }
