@@ -1,7 +1,8 @@
 //! `realtime check`: whether `realtime run` would work with these settings, as a checklist. It writes nothing, unless it is told to
 //! with `--write-probe`, and then nothing that a `read_committed` reader sees.
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, FromArgMatches};
 use loginlake_check::topic::{self, Found, Use};
@@ -10,7 +11,7 @@ use loginlake_service::check::{CONFIGURATION, CheckFormat, Checklist, local};
 use loginlake_service::config::{CommonArgs, ConfigFile, Guarantee};
 use loginlake_service::exit::ExitError;
 
-use crate::index::{self, IndexArgs};
+use crate::index::{self, IndexArgs, IndexOptions};
 use crate::insights::{InsightsArgs, InsightsSettings};
 use crate::run::RunOptions;
 use crate::setup::{Resolved, RunArgs};
@@ -28,9 +29,21 @@ pub struct CheckArgs {
     /// Also write: a transaction with a record for each output topic, which is given up again
     #[arg(long)]
     write_probe: bool,
-    /// Also look at OpenSearch, by the settings of `realtime index` in the file and the environment
+    /// Also look at what `realtime index` needs: OpenSearch, its topic, its group
     #[arg(long)]
     index: bool,
+    /// Address of OpenSearch, as `realtime index` has it
+    #[arg(long, requires = "index", value_name = "URL")]
+    index_url: Option<String>,
+    /// File with its credentials, as `realtime index` has it
+    #[arg(long, requires = "index", value_name = "FILE")]
+    index_credentials_file: Option<PathBuf>,
+    /// PEM file of the authorities that its certificate may be of, as `realtime index` has it
+    #[arg(long, requires = "index", value_name = "FILE")]
+    index_ca_file: Option<PathBuf>,
+    /// Alias of all indices, as `realtime index` has it
+    #[arg(long, requires = "index", value_name = "NAME")]
+    index_name: Option<String>,
     /// How the list is written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     format: CheckFormat,
@@ -52,14 +65,14 @@ pub fn run(args: CheckArgs, common: &CommonArgs) -> Result<(), ExitError> {
 
 fn look(args: CheckArgs, common: &CommonArgs, list: &mut Checklist) -> Result<(), ExitError> {
     let file = common.load()?;
-    let insights = args.insights.resolve(&file)?;
-    let Resolved { options, http, .. } = args.run.resolve(&file)?;
     let index = match args.index {
-        true => Some(index_options(&file)?),
+        true => Some(index_options(&args, &file)?),
         false => None,
     };
+    let insights = args.insights.resolve(&file)?;
+    let Resolved { options, http, .. } = args.run.resolve(&file)?;
     list.ok(CONFIGURATION, "settings", origin(common.config.as_deref()));
-    kafka(list, &options, &insights, args.write_probe);
+    kafka(list, &options, &insights, index.as_ref(), args.write_probe);
     if let Some(settings) = &options.schema_registry {
         registry::registry(list, settings);
     }
@@ -79,17 +92,38 @@ fn origin(path: Option<&Path>) -> String {
     }
 }
 
-/// `realtime index` has flags of the same names: here its settings come from the file and the environment alone.
-fn index_options(file: &ConfigFile) -> Result<index::IndexOptions, ExitError> {
+/// The settings of `realtime index`: its own flags that are given here, else the environment and the file. Those that both commands
+/// have are looked at once, as `realtime run` has them.
+fn index_options(args: &CheckArgs, file: &ConfigFile) -> Result<IndexOptions, ExitError> {
     let command = IndexArgs::augment_args(clap::Command::new("index"));
+    let text = |flag, value: &Option<String>| Some((flag, OsString::from(value.as_ref()?)));
+    let path = |flag, value: &Option<PathBuf>| Some((flag, OsString::from(value.as_ref()?)));
+    let given = [
+        text("--index-url", &args.index_url),
+        path("--index-credentials-file", &args.index_credentials_file),
+        path("--index-ca-file", &args.index_ca_file),
+        text("--index-name", &args.index_name),
+    ];
+    let given = given.into_iter().flatten().map(|(flag, value)| {
+        let mut word = OsString::from(flag);
+        word.push("=");
+        word.push(value);
+        word
+    });
     let args = command
-        .try_get_matches_from(["index"])
+        .try_get_matches_from(std::iter::once("index".into()).chain(given))
         .and_then(|matches| IndexArgs::from_arg_matches(&matches))
         .map_err(|error| ExitError::usage(error.to_string()))?;
     Ok(args.resolve(file)?.options)
 }
 
-fn kafka(list: &mut Checklist, options: &RunOptions, insights: &InsightsSettings, write_probe: bool) {
+fn kafka(
+    list: &mut Checklist,
+    options: &RunOptions,
+    insights: &InsightsSettings,
+    index: Option<&IndexOptions>,
+    write_probe: bool,
+) {
     let input = cluster(list, "input brokers", &options.input);
     let separate = match options.input == options.output {
         true => None,
@@ -120,6 +154,13 @@ fn kafka(list: &mut Checklist, options: &RunOptions, insights: &InsightsSettings
         .collect();
     if let (Some(input), Some(Some(letters))) = (&read, found.get(1)) {
         topic::sizes(list, input, letters);
+    }
+    if let Some(index) = index {
+        topic::topic(list, output, &index.dead_letter_topic, Use::Write);
+        group::group(list, output, &index.group_id);
+        if let Some(Some(processed)) = found.first() {
+            group::group_lag(list, output, &options.output, &index.group_id, processed);
+        }
     }
     if write_probe && options.guarantee == Guarantee::ExactlyOnce {
         let there: Vec<&str> = found.iter().flatten().map(|topic| topic.name.as_str()).collect();

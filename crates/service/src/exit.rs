@@ -2,8 +2,13 @@
 //! that scripts can rely on. No backtrace, no terminal control sequence from outside, no half sentence.
 
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Write as _};
 use std::io::{self, IsTerminal, Write};
+
+use clap::Command;
+use clap::builder::Resettable;
+use clap::error::{ContextKind, ContextValue};
 
 /// The codes of every binary; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,13 +160,76 @@ pub fn parse_args<T: clap::Parser>() -> Result<T, ExitError> {
 /// # Errors
 /// As [`parse_args`].
 pub fn parse_matches<T: clap::Parser>() -> Result<(T, clap::ArgMatches), ExitError> {
-    let mut command = T::command();
+    let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+    let mut command = without_empty_variables(T::command(), is_empty);
     let matches = command.try_get_matches_from_mut(std::env::args_os());
-    let matches = matches.map_err(shown_or_refused)?;
+    let matches = matches.map_err(|error| {
+        let from = variable_behind(&error, &command, std::env::args_os())
+            .filter(|name| std::env::var_os(name).is_some());
+        let error = shown_or_refused(error);
+        match from {
+            Some(name) if is_empty(&name) => error.with_hint(format_args!(
+                "the variable {} is empty: give it a value, or unset it",
+                name.display()
+            )),
+            Some(name) => error.with_hint(format_args!(
+                "it is the value of the variable {}; --help lists what is accepted",
+                name.display()
+            )),
+            None => error,
+        }
+    })?;
     match T::from_arg_matches(&matches) {
         Ok(args) => Ok((args, matches)),
         Err(error) => Err(shown_or_refused(error.format(&mut command))),
     }
+}
+
+/// OpenTelemetry and OpenLineage say of their variables that an empty one counts as not set. Ours are not meant so: an empty
+/// `LOGINLAKE_MASK_IP` is a template that went wrong, and should not switch something off without a word.
+fn without_empty_variables(command: Command, is_empty: impl Fn(&OsStr) -> bool + Copy) -> Command {
+    let is_theirs = |name: &OsStr| {
+        let name = name.as_encoded_bytes();
+        name.starts_with(b"OTEL_") || name.starts_with(b"OPENLINEAGE_")
+    };
+    command
+        .mut_args(|arg| match arg.get_env() {
+            Some(name) if is_theirs(name) && is_empty(name) => arg.env(Resettable::Reset),
+            _ => arg,
+        })
+        .mut_subcommands(|inner| without_empty_variables(inner, is_empty))
+}
+
+/// The variable that a value came from which nobody could read; none: it is from the command line.
+fn variable_behind(
+    error: &clap::Error,
+    command: &Command,
+    line: impl Iterator<Item = OsString>,
+) -> Option<OsString> {
+    let ContextValue::String(shown) = error.get(ContextKind::InvalidArg)? else {
+        return None;
+    };
+    let long = shown.strip_prefix("--")?.split([' ', '=']).next()?;
+    let is_given = |word: &OsString| {
+        let word = word.to_string_lossy();
+        let rest = word.strip_prefix("--").and_then(|word| word.strip_prefix(long));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+    };
+    if line.skip(1).any(|word| is_given(&word)) {
+        return None;
+    }
+    variable_of(command, long)
+}
+
+fn variable_of(command: &Command, long: &str) -> Option<OsString> {
+    let own = command.get_arguments().find(|arg| arg.get_long() == Some(long));
+    own.and_then(|arg| arg.get_env())
+        .map(OsStr::to_owned)
+        .or_else(|| {
+            command
+                .get_subcommands()
+                .find_map(|inner| variable_of(inner, long))
+        })
 }
 
 /// Help and version are shown, and end the process.
@@ -374,5 +442,48 @@ mod tests {
             from_clap(&parse("--zzz")).hint.as_deref(),
             Some("--help lists what is accepted")
         );
+    }
+
+    #[derive(clap::Parser, Debug)]
+    struct Service {
+        #[command(subcommand)]
+        command: ServiceCommand,
+    }
+
+    #[derive(clap::Subcommand, Debug)]
+    enum ServiceCommand {
+        Run {
+            #[arg(long, env = "OTEL_TRACES_SAMPLER_ARG")]
+            ratio: Option<f64>,
+            #[arg(long, env = "LOGINLAKE_WORKERS")]
+            workers: Option<u16>,
+        },
+    }
+
+    #[test]
+    fn an_empty_variable_of_opentelemetry_counts_as_not_set() {
+        let variables = |is_empty: bool| {
+            let command = without_empty_variables(<Service as clap::CommandFactory>::command(), |_| is_empty);
+            let run = command.find_subcommand("run").expect("a command");
+            let names = run.get_arguments().filter_map(|arg| arg.get_env());
+            names
+                .map(|name| name.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(variables(false), ["OTEL_TRACES_SAMPLER_ARG", "LOGINLAKE_WORKERS"]);
+        assert_eq!(variables(true), ["LOGINLAKE_WORKERS"]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_told_by_the_variable_that_it_came_from() {
+        let mut command = <Service as clap::CommandFactory>::command();
+        let line = ["x", "run", "--workers", "many"];
+        let error = command
+            .try_get_matches_from_mut(line)
+            .expect_err("no number of workers");
+        let behind = |words: &[&str]| variable_behind(&error, &command, words.iter().map(OsString::from));
+        assert_eq!(behind(&["x", "run"]), Some(OsString::from("LOGINLAKE_WORKERS")));
+        assert_eq!(behind(&line), None);
+        assert_eq!(behind(&["x", "run", "--workers=many"]), None);
     }
 }

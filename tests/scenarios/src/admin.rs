@@ -10,6 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use crate::kafka::{APP_USER, Kafka, READ_LIMIT, java};
 use crate::progress::Progress;
+use crate::wait::wait_for;
 
 impl Kafka {
     fn admin(&self) -> Result<(AdminClient<DefaultClientContext>, AdminOptions)> {
@@ -45,7 +46,22 @@ impl Kafka {
         for result in results {
             result.map_err(|(topic, code)| anyhow::anyhow!("cannot make topic {topic}: {code}"))?;
         }
-        Ok(())
+        // The controller answers before a broker that is busy knows of it.
+        let probe: BaseConsumer = self.client().create()?;
+        let wanted = usize::try_from(partitions)?;
+        wait_for(&format!("topic {name} to be served"), READ_LIMIT, || {
+            let Ok(metadata) = probe.fetch_metadata(Some(name), READ_LIMIT) else {
+                return Ok(None);
+            };
+            let found = metadata.topics().first().map(|topic| topic.partitions());
+            let is_served = found.is_some_and(|partitions| {
+                partitions.len() == wanted
+                    && partitions
+                        .iter()
+                        .all(|partition| partition.error().is_none() && partition.leader() >= 0)
+            });
+            Ok(is_served.then_some(()))
+        })
     }
 
     /// The number of a topic's partitions; 0 when there is no such topic.

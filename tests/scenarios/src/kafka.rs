@@ -224,6 +224,20 @@ impl Kafka {
         }
     }
 
+    /// Stops it in the middle of whatever it does: its connections stay open, and nothing answers. `false` lets it go on.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze(&self, is_frozen: bool) -> Result<()> {
+        let child = lock(&self.child);
+        let id = libc::pid_t::try_from(child.as_ref().context("it does not run")?.id())?;
+        let number = if is_frozen { libc::SIGSTOP } else { libc::SIGCONT };
+        // SAFETY: a plain system call; the id is that of our own child, which is not collected before it is waited for.
+        let result = unsafe { libc::kill(id, number) };
+        anyhow::ensure!(result == 0, "{}", std::io::Error::last_os_error());
+        Ok(())
+    }
+
     /// Starts it again on the same data and port, and waits until it answers.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 //! - [`saved_objects`]: what is imported into OpenSearch Dashboards
 //! - [`browser`]: a headless Chromium that looks at our pages
 //! - [`receiver`]: what alerts are posted to
+//! - [`checklist`]: what `realtime check` and `olap check` print
 //! - [`collector`]: what traces and lineage are sent to
 //! - [`records`], [`admin`]: what goes into topics and comes out of them; what an operator does to a broker
 //! - [`process`]: one of our binaries, started, watched, signalled
@@ -42,6 +43,7 @@ pub mod audits;
 pub mod authority;
 pub mod browser;
 pub mod bucket_copy;
+pub mod checklist;
 pub mod cluster;
 pub mod collector;
 pub mod delta_log;

@@ -12,6 +12,7 @@ use loginlake_scenarios::exactness::Position;
 use loginlake_scenarios::parts::Part;
 use loginlake_scenarios::process::{Process, Signal};
 use loginlake_scenarios::progress::Progress;
+use loginlake_scenarios::receiver::Receiver;
 use loginlake_scenarios::scenario::Scenario;
 use loginlake_scenarios::{entries, runner};
 use serde_json::Value;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         filters_change_at_least_once,
         what_cannot_change_stays_and_is_named,
         a_flag_stays_what_it_is,
+        an_alert_follows_its_limit,
     ])
 }
 
@@ -42,15 +44,22 @@ struct Service {
 
 impl Service {
     fn start(name: &str, text: &str, flags: &[&str]) -> Result<Service> {
+        Self::start_with(name, text, flags, &[])
+    }
+
+    fn start_with(name: &str, text: &str, flags: &[&str], variables: &[(&str, String)]) -> Result<Service> {
         let scenario = Scenario::new(name)?;
         scenario.create_topics()?;
         let file = scenario.dir().join("loginlake.toml");
         fs::write(&file, text)?;
-        let mut process = scenario
+        let program = scenario
             .realtime()
             .args(["--config", &file.display().to_string()])
-            .args(flags)
-            .start()?;
+            .args(flags);
+        let program = variables
+            .iter()
+            .fold(program, |program, (name, value)| program.env(name, value));
+        let mut process = program.start()?;
         process.wait_has_said("running", LIMIT)?;
         let progress = Progress::watch(
             &scenario.kafka,
@@ -220,6 +229,49 @@ fn a_flag_stays_what_it_is() -> Result<()> {
     service
         .process
         .wait_has_said("log-filter of the configuration file does not count", LIMIT)?;
+    service.process.terminate(LIMIT)?;
+    Ok(())
+}
+
+/// Half of the records are bad all the time: only the limit decides whether that is told.
+fn an_alert_follows_its_limit() -> Result<()> {
+    let receiver = Receiver::start()?;
+    let with_limit = |share: f64| {
+        format!("[alerts]\nafter = \"1s\"\nwindow = \"10s\"\nrepeat = \"1h\"\ndead-letter-share = {share}\n")
+    };
+    let statuses = || -> Result<Vec<String>> {
+        let taken = receiver.taken("dead-letter-share")?;
+        Ok(taken.into_iter().map(|(_, status)| status).collect())
+    };
+    let variables = [("LOGINLAKE_ALERT_WEBHOOK", receiver.url())];
+    let mut service = Service::start_with("reload-alerts", &with_limit(0.95), &[], &variables)?;
+    let producer = service
+        .scenario
+        .generate(10_000_000, 84)
+        .args(["--rate", "100", "--bad-share", "0.5"]);
+    let _producer = producer.start()?;
+    let progress = &service.progress;
+    service
+        .process
+        .wait_until("more than a window of records", LIMIT, || {
+            Ok((progress.committed()?.values().sum::<i64>() > 2_000).then_some(()))
+        })?;
+    ensure!(
+        statuses()?.is_empty(),
+        "half is less than 0.95: {:?}",
+        statuses()?
+    );
+
+    // A limit that is wrong changes nothing.
+    service.reload(&with_limit(1.5), REFUSED)?;
+    service.reload(&with_limit(0.2), TAKEN)?;
+    service.process.wait_until("the alert", LIMIT, || {
+        Ok((statuses()? == ["firing"]).then_some(()))
+    })?;
+    service.reload(&with_limit(0.95), TAKEN)?;
+    service.process.wait_until("the end of it", LIMIT, || {
+        Ok((statuses()? == ["firing", "resolved"]).then_some(()))
+    })?;
     service.process.terminate(LIMIT)?;
     Ok(())
 }

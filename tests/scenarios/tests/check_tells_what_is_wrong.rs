@@ -1,13 +1,13 @@
 //! `realtime check` and `olap check` on real parts: a healthy system is all ok, each fault is found by a line of its own that says
 //! what to do, nothing is left behind, and it ends soon even where nobody answers. `--print-config` prints what can be loaded again.
 
-use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use loginlake_scenarios::checklist::check;
 use loginlake_scenarios::kafka::Kafka;
 use loginlake_scenarios::parts::{self, Part};
 use loginlake_scenarios::process::{Output, Program};
@@ -28,85 +28,11 @@ fn main() -> ExitCode {
         each_fault_of_the_lake_has_its_line,
         nobody_answers_and_it_ends,
         a_wrong_configuration_is_told_from_a_fault_outside,
+        an_empty_variable_is_nothing_or_is_named,
         printed_settings_can_be_loaded_again,
         editors_are_told_what_is_wrong,
         shells_and_man_are_told_of_every_command,
     ])
-}
-
-/// What a check said, by area and subject.
-struct Said {
-    lines: BTreeMap<(String, String), Value>,
-    shown: String,
-}
-
-impl Said {
-    fn of(output: &Output) -> Result<Said> {
-        let value = output.json()?;
-        let text = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
-        let checks = value["checks"].as_array().context("no checks")?;
-        let lines: BTreeMap<_, _> = checks
-            .iter()
-            .map(|line| ((text(line, "area"), text(line, "what")), line.clone()))
-            .collect();
-        ensure!(lines.len() == checks.len(), "two lines of one subject: {value:#}");
-        Ok(Said {
-            lines,
-            shown: format!("{value:#}"),
-        })
-    }
-
-    fn all_ok(&self) -> Result<()> {
-        let bad = self.lines.values().find(|line| line["status"] != "ok");
-        ensure!(bad.is_none(), "not all is ok: {}", self.shown);
-        Ok(())
-    }
-
-    /// Of this area and subject the line says so, with these words in what was found, and every other line is ok.
-    fn only(&self, area: &str, what: &str, status: &str, words: &[&str]) -> Result<()> {
-        self.has(area, what, status, words)?;
-        let others = self.lines.iter().find(|((other_area, other), line)| {
-            (other_area.as_str(), other.as_str()) != (area, what) && line["status"] != "ok"
-        });
-        ensure!(others.is_none(), "there is another complaint: {}", self.shown);
-        Ok(())
-    }
-
-    fn has(&self, area: &str, what: &str, status: &str, words: &[&str]) -> Result<()> {
-        let line = self
-            .lines
-            .get(&(area.to_owned(), what.to_owned()))
-            .with_context(|| format!("no line on {area}: {what}: {}", self.shown))?;
-        ensure!(
-            line["status"] == status,
-            "{area}: {what} is not {status}: {}",
-            self.shown
-        );
-        for word in words {
-            let found = line["found"].as_str().unwrap_or_default();
-            ensure!(found.contains(word), "{word} is not in {line}");
-        }
-        ensure!(
-            status == "ok" || line["advice"].as_str().is_some_and(|advice| !advice.is_empty()),
-            "it does not say what to do: {line}"
-        );
-        Ok(())
-    }
-}
-
-/// Runs a check, which must end with this code.
-fn check(program: &Program, code: i32) -> Result<Said> {
-    let output = program.clone().args(["--format", "json"]).run(LIMIT)?;
-    ensure!(
-        output.code == code,
-        "{} ended with {}\n{}{}",
-        output.shown,
-        output.code,
-        output.stdout,
-        output.stderr
-    );
-    ensure!(!output.stderr.contains("panicked"), "{}", output.stderr);
-    Said::of(&output)
 }
 
 fn realtime(scenario: &Scenario) -> Program {
@@ -336,6 +262,34 @@ fn a_wrong_configuration_is_told_from_a_fault_outside() -> Result<()> {
     check(&small, 2)?.only("configuration", "settings", "failed", &["--memory-budget"])?;
     let property = realtime(&scenario).args(["-X", "no.such.property=1"]);
     check(&property, 2)?.has("configuration", "input brokers", "failed", &["no.such.property"])
+}
+
+/// The empty variables of OpenTelemetry and OpenLineage count as not set, as their standards say; ours are an error by their name.
+fn an_empty_variable_is_nothing_or_is_named() -> Result<()> {
+    let dir = run_dir()?.join("empty-variables");
+    std::fs::create_dir_all(&dir)?;
+    let print = || Program::ours("realtime", &dir).args(["run", "--print-config"]);
+    let usual = print().run_ok(LIMIT)?.stdout;
+    let with_empty = [
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_TRACES_SAMPLER_ARG",
+        "OPENLINEAGE_URL",
+        "OPENLINEAGE_API_KEY_FILE",
+    ]
+    .iter()
+    .fold(print(), |program, name| program.env(name, ""));
+    let printed = with_empty.run_ok(LIMIT)?.stdout;
+    ensure!(printed == usual, "{printed}");
+    for (value, said) in [("", "LOGINLAKE_WORKERS is empty"), ("many", "LOGINLAKE_WORKERS")] {
+        let output = print().env("LOGINLAKE_WORKERS", value).run(LIMIT)?;
+        ensure!(
+            output.code == 2 && output.stderr.contains(said),
+            "{}: {}",
+            output.code,
+            output.stderr
+        );
+    }
+    Ok(())
 }
 
 fn printed_settings_can_be_loaded_again() -> Result<()> {

@@ -487,7 +487,12 @@ fn a_receiver_that_is_away_holds_up_nothing() -> Result<()> {
     );
     collector.answer_with(500);
     let file = scenario.sql_file("top_regions.sql");
-    told(scenario.olap("query")).arg(&file).run_ok(LIMIT)?;
+    let query = told(scenario.olap("query")).arg(&file).run_ok(LIMIT)?;
+    ensure!(
+        query.stderr.contains("the collector answers 500"),
+        "it does not say why: {}",
+        query.stderr
+    );
     let rows = scenario.reader().count("logins")? + scenario.reader().count("rejected")?;
     assert_eq!(rows, 5_005);
     ensure!(collector.requests() > 0, "nobody was told anything");

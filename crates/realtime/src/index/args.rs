@@ -296,7 +296,10 @@ fn credentials_in(path: &Path) -> Result<Credentials, ExitError> {
             path.display()
         ))
     })?;
-    credentials(&text)
+    credentials(&text).map_err(|error| {
+        let what = error.message.trim_start_matches(CREDENTIALS_VARIABLE);
+        ExitError::usage(format!("--index-credentials-file: `{}`{what}", path.display()))
+    })
 }
 
 /// The text is never part of an error.
@@ -367,6 +370,18 @@ mod tests {
     }
 
     #[test]
+    fn a_credentials_file_that_holds_none_is_named() {
+        let error = resolve("--index-credentials-file /dev/null", "", None).expect_err("no credentials");
+        assert!(
+            error
+                .message
+                .starts_with("--index-credentials-file: `/dev/null`: the credentials are neither"),
+            "{}",
+            error.message
+        );
+    }
+
+    #[test]
     fn wrong_values_are_usage_errors() {
         for line in [
             "--index-name Logins",
@@ -379,6 +394,7 @@ mod tests {
             "--index-dead-letter-topic user-login",
             "--index-dead-letter-topic user-login-dead-letters",
             "--index-credentials-file no/such/file",
+            "--index-credentials-file /dev/null",
         ] {
             let error = resolve(line, "", None).expect_err(line);
             assert_eq!(error.code, loginlake_service::exit::ExitCode::Usage, "{line}");

@@ -132,6 +132,20 @@ impl Client {
         Ok(Answer { status, body })
     }
 
+    /// A status that is not good, with what may be done about it.
+    pub fn refusal(&self, status: u16) -> String {
+        match (status, &self.credentials) {
+            (401, None) => "it asks for credentials (401); give them with --index-credentials-file".to_owned(),
+            (401, Some(_)) => "it refuses these credentials (401); check --index-credentials-file".to_owned(),
+            (403, _) => {
+                "its user may not do this (403); docs/OPERATIONS.md, OpenSearch, has the rights that are needed, \
+                 --index-credentials-file says who it is"
+                    .to_owned()
+            }
+            (status, _) => format!("it answers {status}"),
+        }
+    }
+
     fn log_in(&self, request: RequestBuilder) -> RequestBuilder {
         match &self.credentials {
             None => request,
@@ -153,17 +167,9 @@ impl Bulk for Client {
             },
             Ok(Answer { status: 413, .. }) => BulkAnswer::TooLarge,
             Ok(Answer { status: 429, .. }) => BulkAnswer::Overloaded,
-            Ok(Answer { status, .. }) => BulkAnswer::Unavailable(refusal(status)),
+            Ok(Answer { status, .. }) => BulkAnswer::Unavailable(self.refusal(status)),
             Err(problem) => BulkAnswer::Unavailable(problem),
         }
-    }
-}
-
-/// A status that is not good, with what may be done about it.
-pub(super) fn refusal(status: u16) -> String {
-    match status {
-        401 | 403 => format!("it refuses these credentials ({status}); check --index-credentials-file"),
-        status => format!("it answers {status}"),
     }
 }
 

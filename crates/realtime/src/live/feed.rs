@@ -19,6 +19,10 @@ use super::{Numbers, PartitionLag, Shared};
 const PUBLISH_AT_MS: i64 = 500;
 /// How long Kafka is left alone after it could not be read.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// A topic that is silent for so long may have a broker that is: it is asked. librdkafka notices by itself after a minute and more.
+const ASK_AFTER: Duration = Duration::from_secs(4);
+/// A broker that has said nothing for so long does not answer.
+const SILENT_AFTER: Duration = Duration::from_secs(8);
 /// How long a question about a silent broker may hold the numbers up.
 const PING_LIMIT: Duration = Duration::from_millis(500);
 /// Read of each partition whatever the Kafka timestamps say: those of a replay are old, although it was published now.
@@ -45,6 +49,8 @@ struct Feed<'a> {
     window: Window,
     state: ReaderState,
     lag: Vec<PartitionLag>,
+    /// When Kafka last said something.
+    heard: Instant,
 }
 
 impl<'a> Feed<'a> {
@@ -55,6 +61,7 @@ impl<'a> Feed<'a> {
             window,
             state: ReaderState::Starting,
             lag: Vec::new(),
+            heard: Instant::now(),
         }
     }
 
@@ -73,16 +80,33 @@ impl<'a> Feed<'a> {
         };
         let reader = TopicReader::open(&settings.kafka, &topics, from)?;
         self.state = ReaderState::CatchingUp;
+        self.heard = Instant::now();
         while self.shared.is_wanted() {
-            if let ReaderState::Retrying(_) = self.state
-                && reader.ping(PING_LIMIT).is_ok()
-            {
-                self.state = caught_up(&reader);
-            }
+            self.ask(&reader);
             self.publish();
             self.read_until(&reader, Instant::now() + until_next())?;
         }
         Ok(())
+    }
+
+    /// Asks a broker that is silent whether it is there.
+    fn ask(&mut self, reader: &TopicReader) {
+        let is_retrying = matches!(self.state, ReaderState::Retrying(_));
+        if !is_retrying && self.heard.elapsed() < ASK_AFTER {
+            return;
+        }
+        match reader.ping(PING_LIMIT) {
+            Ok(()) => {
+                self.heard = Instant::now();
+                if is_retrying {
+                    self.state = caught_up(reader);
+                }
+            }
+            Err(error) if !is_retrying && self.heard.elapsed() >= SILENT_AFTER => {
+                self.state = ReaderState::Retrying(error.to_string());
+            }
+            Err(_) => {}
+        }
     }
 
     /// Counts whatever comes until then.
@@ -93,8 +117,14 @@ impl<'a> Feed<'a> {
                 return Ok(());
             }
             match reader.poll(remaining) {
-                Ok(Read::Record(message)) => self.count(&message),
-                Ok(Read::EndOfPartition { .. }) => self.state = caught_up(reader),
+                Ok(Read::Record(message)) => {
+                    self.heard = Instant::now();
+                    self.count(&message);
+                }
+                Ok(Read::EndOfPartition { .. }) => {
+                    self.heard = Instant::now();
+                    self.state = caught_up(reader);
+                }
                 Ok(Read::Nothing) => return Ok(()),
                 Err(error) if error.is_retriable() => self.state = ReaderState::Retrying(error.to_string()),
                 Err(error) => return Err(error),

@@ -15,7 +15,11 @@ const STATES = {
   HI: [0, 7, 'Hawaii'], TX: [3, 7, 'Texas'], FL: [8, 7, 'Florida'],
 };
 const DEVICE_NAMES = { android: 'Android', ios: 'iOS', web: 'Web', other: 'Other', unknown: 'Unknown' };
+const TITLE = document.title;
 const MAX_ROWS = 8, MAX_PARTITIONS = 12, MEAN_SECONDS = 10, STEPS = 5;
+// A few seconds that tower above all others would flatten the line: beyond this factor they are cut off, and said to be.
+const CUT_SHARE = 0.05, CUT_FACTOR = 8, CUT_FROM = 50;
+const OLD_EVENTS_MS = 3600000, BAD_SHARE = 0.05;
 const OLD_AFTER_S = 4, RECONNECT_AFTER_S = 15, HIDDEN_LIMIT_MS = 20000, MAX_BACKOFF_MS = 10000;
 
 // ---- numbers as text
@@ -118,7 +122,7 @@ function chartFrame(box, largest) {
     svg('line', { class: value ? 'grid' : 'base', x1: area.left, x2: area.right, y1: y(value), y2: y(value) }, root);
     svg('text', { x: area.left - 6, y: y(value) + 4, 'text-anchor': 'end' }, root).textContent = compact.format(value);
   }
-  return { root, area, y };
+  return { root, area, y, top };
 }
 function present(box, root) {
   const old = box.querySelector('svg');
@@ -133,14 +137,30 @@ function means(values) {
   });
 }
 
+// What the scale has to hold. The busiest 5 % of the seconds do not count where they are many times as busy as all others.
+function scaleOf(values, peak) {
+  const busy = values.filter((value) => value > 0).sort((a, b) => b - a), skipped = Math.floor(values.length * CUT_SHARE);
+  if (busy.length <= skipped) return peak;
+  const usual = Math.max(busy[skipped], busy[Math.floor(busy.length / 2)]);
+  return peak >= CUT_FROM && peak > CUT_FACTOR * usual ? 2 * usual : peak;
+}
 let cursor = null; // index of the second that is read, or null
 function drawLine(stats) {
   const box = byId('line'), values = stats.logins.per_second, smooth = means(values);
-  const { root, area, y } = chartFrame(box, stats.logins.peak);
+  const { root, area, y: place, top } = chartFrame(box, scaleOf(values, stats.logins.peak));
+  const y = (value) => place(Math.min(value, top));
   const x = (index) => area.left + (area.right - area.left) * index / (values.length - 1);
   const points = (numbers) => numbers.map((value, index) => `${x(index).toFixed(1)},${y(value).toFixed(1)}`).join('L');
   svg('path', { class: 'area', d: `M${area.left},${area.bottom}L${points(values)}L${area.right},${area.bottom}Z` }, root);
   svg('path', { class: 'mean', d: 'M' + points(smooth) }, root);
+  let beyond = 0;
+  values.forEach((value, index) => {
+    if (value <= top) return;
+    beyond++;
+    svg('path', { class: 'fill-second', d: `M${x(index) - 4},${area.top + 3}L${x(index)},${area.top - 5}L${x(index) + 4},${area.top + 3}Z` }, root);
+  });
+  byId('beyond').hidden = beyond === 0;
+  setText(byId('beyond-text'), `${plural(beyond, 'second', 'seconds')} beyond the scale, up to ${whole.format(stats.logins.peak)}`);
   const minutes = stats.window_seconds / 60;
   for (let minute = 0; minute <= minutes; minute += 5) {
     const at = area.right - (area.right - area.left) * minute / minutes;
@@ -283,15 +303,24 @@ function draw() {
   if (!stats) return;
   const { logins, delay, dead_letters: dead, lag } = stats;
   showValue('rate', rateText(logins.rate), '/ s');
-  setText(byId('peak'), 'peak ' + whole.format(logins.peak));
+  setText(byId('peak'), `peak ${whole.format(logins.peak)} / s`);
   showValue('total', large(logins.total), '');
   showValue('p50', ...duration(delay.event_to_published.p50_ms));
   showValue('p99', ...duration(delay.event_to_published.p99_ms));
   const inKafka = delay.kafka_to_published;
-  setText(byId('p50-kafka'), inKafka ? `from Kafka: ${durationText(inKafka.p50_ms)}` : 'event to publication');
-  setText(byId('p99-kafka'), inKafka ? `from Kafka: ${durationText(inKafka.p99_ms)}` : 'event to publication');
+  // Whoever replays history is not slow: the delay is the age of the events.
+  const meaning = (ms) => (ms >= OLD_EVENTS_MS ? 'age of old events' : 'event to publication');
+  for (const share of ['p50', 'p99']) {
+    const own = share + '_ms';
+    setText(byId(share + '-kafka'), inKafka ? `from Kafka: ${durationText(inKafka[own])}` : meaning(delay.event_to_published[own]));
+  }
+  byId('from-kafka').hidden = !inKafka;
+  setText(byId('delay-note'), delay.event_to_published.p99_ms >= OLD_EVENTS_MS
+    ? 'Old events came in, as with a replay: their delay is their age.'
+    : 'Most clients send whole seconds, so up to 1 s of it is rounding.');
   showValue('dead', large(dead.total), '');
   setText(byId('dead-share'), percent(dead.total, dead.total + logins.total) + ' of all');
+  byId('dead').dataset.tone = dead.total > BAD_SHARE * (dead.total + logins.total) ? 'bad' : 'none';
   const waiting = sum(lag.map((partition) => partition.records));
   showValue('wait', lag.length ? large(waiting) : '–', '');
   setText(byId('wait-note'), lag.length ? `in ${plural(lag.length, 'partition', 'partitions')}` : 'not known');
@@ -312,10 +341,11 @@ function draw() {
 }
 
 // ---- how fresh it is
-let paused = false, connected = false, arrivedAt = null;
+let paused = false, connected = false, loggedOut = false, arrivedAt = null;
 const ageSeconds = () => (arrivedAt === null ? 0 : Math.round((performance.now() - arrivedAt) / 1000));
 function condition() {
   if (paused) return ['Paused', 'warn', true];
+  if (!connected && loggedOut) return ['Logged out', 'bad', true];
   if (!stats) return [connected ? 'Waiting for numbers' : 'Connecting', 'none', false];
   if (!connected) return ['Reconnecting', 'bad', true];
   if (ageSeconds() >= OLD_AFTER_S) return ['No news', 'bad', true];
@@ -324,7 +354,8 @@ function condition() {
     case 'starting': case 'catching_up': return ['Reading the last 15 minutes', 'warn', false];
     default:
       if (stats.stale) return ['Stale', 'bad', false];
-      return [stats.logins.total > 0 ? 'Live' : 'Live, no logins', 'good', false];
+      if (stats.logins.total > 0) return ['Live', 'good', false];
+      return stats.dead_letters.total > 0 ? ['Live, dead letters only', 'warn', false] : ['Live, no logins', 'good', false];
   }
 }
 function showCondition() {
@@ -332,6 +363,8 @@ function showCondition() {
   setText(byId('status'), text);
   setText(byId('age'), old ? `data is ${ageSeconds()} s old` : '');
   byId('pill').dataset.tone = tone;
+  // Seen where the page is one of many tabs.
+  document.title = (tone === 'good' || tone === 'none' ? '' : text + ' · ') + TITLE;
   byId('numbers').dataset.old = tone === 'bad' && arrivedAt !== null;
   let banner = '';
   if (stats && connected && stats.reader.state === 'retrying') {
@@ -339,6 +372,10 @@ function showCondition() {
   } else if (stats && connected && stats.stale) {
     banner = stats.newest_age_ms === null ? 'Records wait, and nothing was published in 15 minutes.'
       : 'Records wait, and nothing was published for more than 30 seconds.';
+  } else if (stats && connected && stats.logins.total === 0 && stats.dead_letters.total > 0) {
+    banner = 'Every record of the last 15 minutes was rejected. The reasons are below, at “Dead letters by reason”.';
+  } else if (!connected && !paused && loggedOut) {
+    banner = 'The session has ended. Reload this page to log in again.';
   } else if (stats && !connected && !paused) {
     banner = 'The service does not answer. The page connects again by itself.';
   }
@@ -359,7 +396,7 @@ function connect() {
   if (paused) return;
   const opened = new EventSource('api/events');
   source = opened;
-  opened.onopen = () => { connected = true; showCondition(); };
+  opened.onopen = () => { connected = true; loggedOut = false; showCondition(); };
   opened.onmessage = (event) => {
     connected = true;
     backoffMs = 1000;
@@ -372,6 +409,8 @@ function connect() {
     connected = false;
     // The browser tries again by itself, except after an answer that is no stream.
     if (opened.readyState === EventSource.CLOSED) {
+      // A stream does not tell why.
+      fetch('api/stats', { cache: 'no-store' }).then((answer) => { loggedOut = answer.status === 401; showCondition(); }, () => {});
       clearTimeout(retry);
       retry = setTimeout(connect, backoffMs);
       backoffMs = Math.min(2 * backoffMs, MAX_BACKOFF_MS);

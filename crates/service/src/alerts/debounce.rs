@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-/// How long something has to be right before it is over, if it does not have to be wrong for less.
+/// How long something has to be right before it is over, at most.
 const MAX_QUIET: Duration = Duration::from_secs(60);
 /// After a message that did not arrive, the next one comes earlier.
 const MAX_AFTER_LOST: Duration = Duration::from_secs(10 * 60);
@@ -13,6 +13,8 @@ const MAX_AFTER_LOST: Duration = Duration::from_secs(10 * 60);
 pub(super) struct Times {
     /// How long it is wrong before it is told.
     pub after: Duration,
+    /// How long it is right before it is over, up to a minute.
+    pub quiet: Duration,
     /// How often it is told again.
     pub repeat: Duration,
 }
@@ -109,7 +111,7 @@ impl Debounce {
             return None;
         };
         let quiet = *quiet_since.get_or_insert(now);
-        if now.duration_since(quiet) < times.after.min(MAX_QUIET) {
+        if now.duration_since(quiet) < times.quiet.min(MAX_QUIET) {
             return None;
         }
         let since = quiet.duration_since(*since);
@@ -136,6 +138,7 @@ mod tests {
 
     const TIMES: Times = Times {
         after: Duration::from_secs(300),
+        quiet: Duration::from_secs(300),
         repeat: Duration::from_secs(3_600),
     };
 
@@ -217,6 +220,7 @@ mod tests {
         let (mut debounce, now) = (Debounce::default(), Instant::now());
         let times = Times {
             after: Duration::ZERO,
+            quiet: Duration::ZERO,
             ..TIMES
         };
         let told = debounce.step(Some("wrong".to_owned()), times, now);
@@ -229,5 +233,25 @@ mod tests {
             })
         );
         assert!(!debounce.is_firing());
+    }
+
+    /// "Nothing comes" is told at once, and a process that loses its partitions for a moment has not mended it.
+    #[test]
+    fn what_is_told_at_once_is_over_only_after_a_minute_of_quiet() {
+        let (mut debounce, start) = (Debounce::default(), Instant::now());
+        let times = Times {
+            after: Duration::ZERO,
+            ..TIMES
+        };
+        let mut at = |second, is_wrong: bool| {
+            let detail = is_wrong.then(|| "wrong".to_owned());
+            debounce.step(detail, times, start + Duration::from_secs(second))
+        };
+        assert!(matches!(at(0, true), Some(Told::Firing { .. })));
+        assert_eq!((at(10, false), at(69, false)), (None, None));
+        assert_eq!(at(70, true), None, "it goes on, and is no second alert");
+        assert_eq!(at(100, false), None);
+        let since = Duration::from_secs(100);
+        assert_eq!(at(160, false), Some(Told::Resolved { since }));
     }
 }

@@ -85,17 +85,39 @@ impl Message {
     fn attachment(&self) -> Value {
         let field =
             |title: &str, value: &str| json!({"title": title, "value": escaped(value), "short": true});
+        let mut fields = vec![
+            field("alert", self.alert.as_str()),
+            field("status", self.status.as_str()),
+            field("service", self.sender.service),
+            field("instance", &self.sender.instance),
+        ];
+        if self.status != Status::Resolved {
+            let text = escaped(first_look(self.alert));
+            fields.push(json!({"title": "first look", "value": text, "short": false}));
+        }
         json!({
             "color": self.status.colour(),
             "fallback": self.text(),
-            "fields": [
-                field("alert", self.alert.as_str()),
-                field("status", self.status.as_str()),
-                field("service", self.sender.service),
-                field("instance", &self.sender.instance),
-            ],
+            "fields": fields,
             "ts": self.epoch_s,
         })
+    }
+}
+
+/// Where somebody who was woken by it begins, as docs/OPERATIONS.md has it.
+const fn first_look(alert: AlertName) -> &'static str {
+    match alert {
+        AlertName::Lag => "/health/ready; then more instances, or a slow broker, store or OpenSearch",
+        AlertName::DeadLetterShare => "`realtime dead-letters list`: which reason, since when",
+        AlertName::PublishDelay => "retries and throttling in /metrics; then the brokers",
+        AlertName::CommitDelay => {
+            "ingest_retries_total and ingest_commit_seconds in /metrics; then the store's latency"
+        }
+        AlertName::CompactionDebt => {
+            "more --jobs, --threads or memory for `olap maintain`; larger batches of `olap ingest`"
+        }
+        AlertName::NoData => "does anything come into the topic? /health/ready, and the lag in /metrics",
+        AlertName::NotReady => "/health/ready says what it waits for, the log since when",
     }
 }
 
@@ -165,6 +187,13 @@ mod tests {
         assert_eq!(attachments[0]["color"], "danger");
         assert_eq!(attachments[1]["color"], "good");
         assert_eq!(attachments[0]["ts"], 1_720_576_825);
+        let last = &attachments[0]["fields"][4];
+        assert_eq!(last["title"], "first look");
+        assert!(
+            last["value"]
+                .as_str()
+                .is_some_and(|text| text.contains("/health/ready"))
+        );
         let fields: Vec<_> = attachments[1]["fields"]
             .as_array()
             .into_iter()

@@ -266,6 +266,8 @@ impl Rules {
                 } else {
                     limits.after
                 },
+                // A rebalance, or the end of the process, takes the partitions away: that alone is no end of it.
+                quiet: limits.after,
                 repeat: limits.repeat,
             };
             if lost.contains(&alert) {

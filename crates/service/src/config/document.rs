@@ -21,6 +21,7 @@ does not exist is an error with its line and the key that was probably meant.
 
 Sizes are bytes with or without a unit: `1000000`, `256MiB`, `1GB`. Durations have one: `500ms`, `10s`, `2m`, `1h`, `7d`. Dates are
 `2015-01-01` or RFC 3339. A flag that is yes or no is `--mask-ip` or `--mask-ip=false`, its variable `true` or `false`.
+Empty variables of OpenTelemetry, OpenLineage and AWS count as not set. An empty `LOGINLAKE_…` is a value, mostly a wrong one: the error names it.
 ";
 
 /// The whole text.

@@ -1,8 +1,8 @@
 //! Finished spans on their way out: a queue of the SDK's, a thread of the SDK's that posts batches to the collector, and counts of what
 //! became of them. Nothing waits for it: what finds no room, or is not taken, is dropped and counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -31,6 +31,8 @@ pub(super) struct Counts {
     waiting: AtomicU64,
     /// Whether the last request was in vain, so that the log says it once.
     is_away: AtomicBool,
+    /// Why the last one that failed did: the SDK only says that there was a network error.
+    problem: Mutex<Option<String>>,
 }
 
 /// Where finished spans go.
@@ -47,10 +49,11 @@ impl Queue {
     /// Code 2: settings that cannot be used.
     pub fn start(settings: &TraceSettings, service: &'static str) -> Result<Self, ExitError> {
         let wrong = |error: String| ExitError::usage(format!("--otlp-endpoint: {error}"));
-        let client = Client(telemetry_http::client(
-            settings.timeout,
-            settings.ca_file.as_deref(),
-        )?);
+        let counts = Arc::new(Counts::default());
+        let client = Client {
+            http: telemetry_http::client(settings.timeout, settings.ca_file.as_deref())?,
+            counts: Arc::clone(&counts),
+        };
         let exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(client)
@@ -59,7 +62,6 @@ impl Queue {
             .with_timeout(settings.timeout)
             .build()
             .map_err(|error| wrong(error.to_string()))?;
-        let counts = Arc::new(Counts::default());
         let exporter = Counting {
             exporter,
             counts: Arc::clone(&counts),
@@ -134,8 +136,12 @@ impl SpanExporter for Counting {
             }
             Err(error) => {
                 counts.failed.fetch_add(spans, Ordering::Relaxed);
+                let why = counts.take_problem().unwrap_or_else(|| error.to_string());
                 if !counts.is_away.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "spans are lost until the collector takes them; records are not affected");
+                    tracing::warn!(
+                        why,
+                        "spans are lost until the collector takes them; records are not affected"
+                    );
                 }
             }
         }
@@ -151,21 +157,41 @@ impl SpanExporter for Counting {
     }
 }
 
+impl Counts {
+    fn note(&self, problem: String) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = Some(problem);
+    }
+
+    fn take_problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// The client of this workspace as the SDK wants it. It blocks, on the thread of the queue.
 #[derive(Debug)]
-struct Client(reqwest::blocking::Client);
+struct Client {
+    http: reqwest::blocking::Client,
+    counts: Arc<Counts>,
+}
 
 #[async_trait::async_trait]
 impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        let answer = self
-            .0
-            .request(parts.method, parts.uri.to_string())
+        let request = self.http.request(parts.method, parts.uri.to_string());
+        let answer = request
             .headers(parts.headers)
             .body(body)
             .send()
-            .map_err(|error| telemetry_http::causes(&error))?;
+            .map_err(|error| {
+                let problem = telemetry_http::causes(&error);
+                self.counts.note(problem.clone());
+                problem
+            })?;
+        if !answer.status().is_success() {
+            self.counts
+                .note(format!("the collector answers {}", answer.status()));
+        }
         let mut response = Response::builder().status(answer.status());
         if let Some(headers) = response.headers_mut() {
             headers.extend(answer.headers().clone());

@@ -1,6 +1,7 @@
 //! `realtime index` reaches OpenSearch over TLS with a password: every login is there. Another authority and a wrong password are said,
-//! waited for, and no secret is in the log.
+//! waited for, and no secret is in the log. `realtime check --index` says before the start what is wrong with it.
 
+mod check;
 mod tls_proxy;
 
 use std::fs;
@@ -41,6 +42,20 @@ fn the_index_is_reached_securely() -> Result<()> {
     fs::write(&credentials, format!("indexer:{PASSWORD}\n"))?;
     let wrong = scenario.dir().join("wrong-credentials");
     fs::write(&wrong, "indexer:something-else\n")?;
+
+    check::tells_what_is_wrong(
+        &scenario,
+        &node,
+        &proxy,
+        &check::Files {
+            ca: authority.file(),
+            stranger: stranger.file(),
+            credentials: credentials.clone(),
+            wrong: wrong.clone(),
+            letters: letters.clone(),
+        },
+    )?;
+    let (passed_by_check, refused_by_check) = proxy.counts();
 
     let indexer = |ca: &std::path::Path, credentials: &std::path::Path| -> Program {
         scenario
@@ -86,7 +101,10 @@ fn the_index_is_reached_securely() -> Result<()> {
         );
     }
     let (passed, refused) = proxy.counts();
-    ensure!(passed == 0 && refused > 0, "{passed} passed, {refused} refused");
+    ensure!(
+        passed == passed_by_check && refused > refused_by_check,
+        "{passed} passed, {refused} refused"
+    );
 
     let program = indexer(&authority.file(), &credentials).args(["--http", "none", "--exit-at-end"]);
     let output = program.run_ok(LIMIT)?;

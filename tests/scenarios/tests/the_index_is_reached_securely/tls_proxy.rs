@@ -1,10 +1,10 @@
 //! A proxy with TLS and a password before a server of HTTP, as one stands before a node that has neither: one request after another,
-//! each with its login, whole bodies.
+//! each with its login, whole bodies. What a user may do is a matter of paths.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -23,6 +23,7 @@ pub(crate) struct TlsProxy {
     port: u16,
     passed: Arc<AtomicU64>,
     refused: Arc<AtomicU64>,
+    forbidden: Arc<Mutex<Vec<&'static str>>>,
 }
 
 struct Door {
@@ -30,6 +31,7 @@ struct Door {
     login: String,
     passed: Arc<AtomicU64>,
     refused: Arc<AtomicU64>,
+    forbidden: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl TlsProxy {
@@ -51,12 +53,14 @@ impl TlsProxy {
             port: listener.local_addr()?.port(),
             passed: Arc::default(),
             refused: Arc::default(),
+            forbidden: Arc::default(),
         };
         let door = Arc::new(Door {
             node,
             login: format!("Basic {}", STANDARD.encode(login)),
             passed: Arc::clone(&proxy.passed),
             refused: Arc::clone(&proxy.refused),
+            forbidden: Arc::clone(&proxy.forbidden),
         });
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
@@ -73,6 +77,11 @@ impl TlsProxy {
         format!("https://localhost:{}", self.port)
     }
 
+    /// From now on the user may ask for no path with one of these in it.
+    pub(crate) fn forbid(&self, paths: &[&'static str]) {
+        *self.forbidden.lock().unwrap_or_else(PoisonError::into_inner) = paths.to_vec();
+    }
+
     /// Requests that were let through, and those that were not.
     pub(crate) fn counts(&self) -> (u64, u64) {
         (
@@ -87,7 +96,14 @@ impl Door {
         client.set_read_timeout(Some(LIMIT))?;
         let mut client = BufReader::new(StreamOwned::new(ServerConnection::new(config)?, client));
         while let Some((head, login, body)) = request(&mut client)? {
-            let answer = if login == self.login {
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            let is_forbidden = {
+                let forbidden = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
+                forbidden.iter().any(|part| path.contains(part))
+            };
+            let answer = if login == self.login && is_forbidden {
+                b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_vec()
+            } else if login == self.login {
                 self.passed.fetch_add(1, Ordering::SeqCst);
                 let mut node = TcpStream::connect(self.node)?;
                 node.set_read_timeout(Some(LIMIT))?;

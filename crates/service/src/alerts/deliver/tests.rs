@@ -105,13 +105,13 @@ impl Running {
 fn what_failed_is_sent_again_until_it_is_taken() {
     let (url, received) = receiver(&["500 No", "429 Later", "200 OK", "200 OK"]);
     let running = running(url);
-    running.outbox.put(message(AlertName::Lag, "first"));
+    running.outbox.put(message(AlertName::Lag, "detail 1"));
     for _ in 0..3 {
-        assert!(received.recv_timeout(LIMIT).expect("a call").contains("first"));
+        assert!(received.recv_timeout(LIMIT).expect("a call").contains("detail 1"));
     }
-    running.outbox.put(message(AlertName::NoData, "second"));
+    running.outbox.put(message(AlertName::NoData, "detail 2"));
     let last = received.recv_timeout(LIMIT).expect("a call");
-    assert!(last.contains("second") && !last.contains("first"), "{last}");
+    assert!(last.contains("detail 2") && !last.contains("detail 1"), "{last}");
     let metrics = running.stop();
     assert!(metrics.contains("alerts_retries_total 2\n"), "{metrics}");
 }

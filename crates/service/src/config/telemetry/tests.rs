@@ -64,6 +64,29 @@ fn the_standard_switches_switch_off() {
     assert!(settings.traces.is_some() && settings.lineage.is_none());
 }
 
+/// OpenTelemetry: "an empty value of an environment variable the same way as when the variable is unset".
+#[test]
+fn empty_variables_count_as_not_set() {
+    let variables = [
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TIMEOUT",
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "OTEL_TRACES_SAMPLER",
+        "OTEL_TRACES_EXPORTER",
+        "OTEL_SDK_DISABLED",
+        "TRACEPARENT",
+        "OPENLINEAGE_ENDPOINT",
+        "OPENLINEAGE_DISABLED",
+        "OPENLINEAGE_PARENT_ID",
+        OPENLINEAGE_API_KEY_VARIABLE,
+    ];
+    let empty = variables.map(|name| (name, " "));
+    assert_eq!(
+        resolved(&empty, &both()).expect("good settings"),
+        resolved(&[], &both()).expect("good settings")
+    );
+}
+
 #[test]
 fn samplers_have_their_standard_names() {
     let with = |name, ratio| {
