@@ -8,7 +8,7 @@ mod awaited;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -90,6 +90,8 @@ struct GroupContext<L> {
     topic: String,
     start: StartAt,
     awaited: Awaited,
+    /// Where reading began in the partitions that are here. Of the others the group has committed nothing.
+    began_at: Mutex<BTreeMap<i32, i64>>,
     rebalances: AtomicU64,
     failure: Mutex<Option<String>>,
 }
@@ -122,13 +124,13 @@ impl<L: PartitionListener> ConsumerContext for GroupContext<L> {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 let lost = consumer.assignment_lost();
                 tracing::info!(?partitions, lost, "partitions revoked");
-                self.awaited.remove(&partitions);
+                self.forget(&partitions);
                 let next_offsets = self.listener.revoked(&partitions, lost);
                 self.commit(consumer, &next_offsets);
                 unassign(consumer, list).map_err(|error| error.to_string())
             }
             other => {
-                self.awaited.remove(&partitions);
+                self.forget(&partitions);
                 self.listener.revoked(&partitions, true);
                 let _ = consumer.unassign();
                 Err(format!("rebalance failed: {}", Code::from(other)))
@@ -194,16 +196,36 @@ impl<L: PartitionListener> GroupContext<L> {
         assign(consumer, list).map_err(|error| error.to_string())
     }
 
+    fn note_begin(&self, next_offsets: &BTreeMap<i32, Option<i64>>) {
+        let known = next_offsets
+            .iter()
+            .filter_map(|(partition, offset)| Some((*partition, (*offset)?)));
+        self.began().extend(known);
+    }
+
+    fn began(&self) -> MutexGuard<'_, BTreeMap<i32, i64>> {
+        self.began_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(&self, partitions: &[i32]) {
+        self.awaited.remove(partitions);
+        self.began()
+            .retain(|partition, _| !partitions.contains(partition));
+    }
+
     /// Where the group has come to. Partitions of which that is not known yet are assigned at their ends, and wait.
     fn group_starts(&self, consumer: &BaseConsumer<Self>, partitions: &[i32]) -> Vec<(i32, Offset)> {
         if partitions.is_empty() {
             return Vec::new();
         }
         match committed_of(consumer, &self.topic, partitions, FIRST_ANSWER) {
-            Ok(next_offsets) => next_offsets
-                .into_iter()
-                .map(|(partition, offset)| (partition, offset.map_or(Offset::Beginning, Offset::Offset)))
-                .collect(),
+            Ok(next_offsets) => {
+                self.note_begin(&next_offsets);
+                next_offsets
+                    .into_iter()
+                    .map(|(partition, offset)| (partition, offset.map_or(Offset::Beginning, Offset::Offset)))
+                    .collect()
+            }
             Err(error) => {
                 tracing::info!(
                     ?partitions,
@@ -322,6 +344,7 @@ impl<L: PartitionListener> GroupConsumer<L> {
             topic: topic.to_owned(),
             start,
             awaited: Awaited::default(),
+            began_at: Mutex::default(),
             rebalances: AtomicU64::new(0),
             failure: Mutex::new(None),
         };
@@ -365,6 +388,12 @@ impl<L: PartitionListener> GroupConsumer<L> {
     /// not be sought.
     pub fn awaits_offset(&self, partition: i32) -> bool {
         self.consumer.context().awaited.contains(partition)
+    }
+
+    /// Where reading began in this partition when it came, or was sought to last; `None`: that is not known yet, or the group has committed
+    /// nothing.
+    pub fn began_at(&self, partition: i32) -> Option<i64> {
+        self.consumer.context().began().get(&partition).copied()
     }
 
     /// Asks for the group's offsets of the partitions that wait for them, now and then.
@@ -504,7 +533,10 @@ impl<L: PartitionListener> GroupConsumer<L> {
             .map_err(|error| KafkaError::of("cannot seek", &error))?;
         match result.elements().iter().find_map(|element| element.error().err()) {
             Some(error) => Err(KafkaError::of("cannot seek", &error)),
-            None => Ok(()),
+            None => {
+                self.consumer.context().note_begin(next_offsets);
+                Ok(())
+            }
         }
     }
 

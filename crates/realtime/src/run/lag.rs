@@ -18,7 +18,7 @@ pub struct Lag {
 /// What is known of one partition when its lag is looked at.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Seen {
-    /// Next offset that is not handled; `None` before the first commit.
+    /// Next offset that is not handled; `None` where the group has committed nothing yet.
     pub next_offset: Option<i64>,
     /// End of the partition, as the last fetch told it.
     pub end: Option<i64>,

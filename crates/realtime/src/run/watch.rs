@@ -123,7 +123,11 @@ impl Watch {
         };
         for partition in &known.here {
             let seen = Seen {
-                next_offset: known.handled.get(partition).copied(),
+                next_offset: known
+                    .handled
+                    .get(partition)
+                    .copied()
+                    .or_else(|| consumer.began_at(*partition)),
                 end: consumer.known_watermarks(*partition).map(|(_, end)| end),
                 read_to: known.read_to.get(partition).copied().filter(|_| all_handled),
                 client_records: statistics.and_then(|s| s.lag_records.get(partition).copied()),
